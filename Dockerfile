@@ -1,0 +1,55 @@
+# syntax=docker/dockerfile:1
+# xmore on CPU: a slim image, a user without rights, the model and captions of the repository inside.
+FROM python:3.11-slim AS build
+
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_ROOT_USER_ACTION=ignore
+RUN python -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+
+# torch and torchvision from PyTorch's own CPU index: a matching pair, without CUDA's gigabytes.
+# Which pair, pip decides within what pyproject.toml allows.
+# hadolint ignore=DL3013
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --index-url https://download.pytorch.org/whl/cpu "torch>=2.12,!=2.13.0" torchvision
+
+# Dependencies change less often than code, so they get a layer of their own.
+WORKDIR /src
+COPY pyproject.toml ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+        > requirements.txt \
+    && pip install --requirement requirements.txt
+
+COPY README.md LICENSE ./
+COPY app ./app
+RUN pip install --no-cache-dir --no-deps .
+
+FROM python:3.11-slim
+
+# OpenMP, which torch and FAISS link against.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 10001 --create-home xmore
+
+COPY --from=build /opt/venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    XMORE_HOST=0.0.0.0 \
+    XMORE_PORT=8000 \
+    XMORE_MODEL=local-dir:/srv/xmore/models/mini \
+    XMORE_INDEX=/srv/xmore/index_data/default
+
+WORKDIR /srv/xmore
+COPY models ./models
+COPY index_data ./index_data
+
+USER 10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]
+STOPSIGNAL SIGTERM
+CMD ["xmore", "serve"]

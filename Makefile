@@ -1,0 +1,49 @@
+# `make` alone lists what there is. Each target works on a fresh machine: it makes the virtual
+# environment that it needs. VENV may point elsewhere (CI keeps it between runs).
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+HOST ?= 127.0.0.1
+PORT ?= 8000
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format docker clean
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+run: $(VENV)/.serve ## Serve on http://127.0.0.1:8000 (HOST=, PORT=)
+	$(BIN)/xmore serve --host $(HOST) --port $(PORT)
+
+test: $(VENV)/.develop ## Run all tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.develop ## Format, lint, types, Dockerfile, compose file
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+format: $(VENV)/.develop ## Format and mend what can be mended
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+docker: ## Build and run the container
+	docker compose up --build
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps are newer than pyproject.toml once everything that it names is installed.
+$(VENV)/.serve: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.develop: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --disable-pip-version-check -e '.[test,check,train]'
+	touch $@ $(VENV)/.serve

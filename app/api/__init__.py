@@ -1,0 +1,1 @@
+"""HTTP and nothing else: routes, models of requests and answers, errors, limits."""

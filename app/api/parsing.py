@@ -1,0 +1,138 @@
+"""From form fields and JSON to a checked `Question` and `ImageFile`s."""
+
+import base64
+import binascii
+import json
+from collections import Counter
+from http import HTTPStatus
+
+from fastapi import UploadFile
+
+from app.api.problems import FieldProblem, Problem, field_problem
+from app.engine import ImageFile
+from app.settings import Settings
+
+UNNAMED = "image"
+
+
+def parse_labels(values: list[str], settings: Settings) -> list[str]:
+    """Labels from a repeated field, or from one JSON array.
+
+    Raises:
+        Problem: none, too many, blank, too long, or the same one twice.
+    """
+    labels = values
+    if len(values) == 1 and values[0].lstrip().startswith("["):
+        labels = _json_strings(values[0])
+    labels = [label.strip() for label in labels]
+    return check_labels(labels, "labels", settings)
+
+
+def _json_strings(text: str) -> list[str]:
+    try:
+        parsed = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise field_problem("labels", f"not a JSON array of strings ({error})") from error
+    if not isinstance(parsed, list) or not all(isinstance(item, str) for item in parsed):
+        raise field_problem("labels", "not a JSON array of strings")
+    return parsed
+
+
+def check_labels(labels: list[str], field: str, settings: Settings) -> list[str]:
+    """The labels, if a request may ask for them.
+
+    Raises:
+        Problem: none, too many, blank, too long, or the same one twice.
+    """
+    if not labels:
+        raise field_problem(field, "at least one label is needed")
+    if len(labels) > settings.max_labels:
+        raise field_problem(
+            field, f"{len(labels)} labels, at most {settings.max_labels} are allowed"
+        )
+    for position, label in enumerate(labels):
+        if not label.strip():
+            raise field_problem(field, f"label {position + 1} is blank")
+        if len(label) > settings.max_label_length:
+            raise field_problem(
+                field,
+                f"label {position + 1} has {len(label)} characters, "
+                f"at most {settings.max_label_length} are allowed",
+            )
+    repeated = [label for label, count in Counter(labels).items() if count > 1]
+    if repeated:
+        named = ", ".join(repr(label) for label in repeated[:5])
+        raise field_problem(field, f"the same label more than once: {named}")
+    return labels
+
+
+def check_templates(templates: list[str], field: str, settings: Settings) -> list[str]:
+    """The templates, if each has one `{}`.
+
+    Raises:
+        Problem: too many, too long, or not one `{}`.
+    """
+    if len(templates) > settings.max_templates:
+        raise field_problem(
+            field, f"{len(templates)} templates, at most {settings.max_templates} are allowed"
+        )
+    for template in templates:
+        if template.count("{}") != 1:
+            raise field_problem(field, f"{template!r} needs exactly one {{}} for the label")
+        if len(template) > settings.max_label_length:
+            raise field_problem(
+                field,
+                f"{len(template)} characters, at most {settings.max_label_length} are allowed",
+            )
+    return templates
+
+
+async def read_images(uploads: list[UploadFile], settings: Settings) -> list[ImageFile]:
+    """The uploaded files, if they are not too many or too large.
+
+    Raises:
+        Problem: too many files, or one is too large.
+    """
+    if len(uploads) > settings.max_images:
+        raise Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"image: too many files, at most {settings.max_images} are allowed",
+            [FieldProblem(field="image", detail=f"at most {settings.max_images} files")],
+        )
+    files = []
+    for upload in uploads:
+        name = upload.filename or UNNAMED
+        if upload.size is not None and upload.size > settings.max_image_bytes:
+            raise _too_large(name, upload.size, settings)
+        files.append(ImageFile(name, await upload.read()))
+    return files
+
+
+def read_base64(text: str, settings: Settings) -> ImageFile:
+    """An image that came as base64, with or without a `data:` prefix.
+
+    Raises:
+        Problem: not base64, or too large.
+    """
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        data = base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Problem(
+            HTTPStatus.BAD_REQUEST,
+            f"inputs: not base64 ({error})",
+            [FieldProblem(field="inputs", detail="not base64")],
+        ) from error
+    if len(data) > settings.max_image_bytes:
+        raise _too_large("inputs", len(data), settings)
+    return ImageFile("inputs", data)
+
+
+def _too_large(name: str, size: int, settings: Settings) -> Problem:
+    detail = f"the file has {size} bytes, at most {settings.max_image_bytes} are allowed"
+    return Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        f"{name}: {detail}",
+        [FieldProblem(field=name, detail=detail)],
+    )

@@ -1,0 +1,144 @@
+"""Errors as RFC 9457 `application/problem+json`, for everything that can go wrong in a request."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from app.clip.decode import ImageFault
+from app.engine import BadImageError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field or file."""
+
+    field: Annotated[str, Field(description="The form field, or the file by its name.")]
+    detail: str
+
+
+class ProblemDocument(BaseModel):
+    """An error, by RFC 9457."""
+
+    type: Annotated[str, Field(examples=["about:blank"])] = "about:blank"
+    title: Annotated[str, Field(examples=["Unprocessable Content"])]
+    status: Annotated[int, Field(examples=[422])]
+    detail: Annotated[str, Field(examples=["labels: at least one label is needed"])]
+    errors: Annotated[
+        list[FieldProblem] | None, Field(description="One entry a field or file at fault.")
+    ] = None
+
+
+class Problem(HTTPException):
+    """A request that cannot be answered: status, and what is wrong with which field."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        errors: Sequence[FieldProblem] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, detail, headers)
+        self.errors = list(errors)
+
+
+def field_problem(field: str, detail: str) -> Problem:
+    """A value of one field is out of range: 422."""
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        f"{field}: {detail}",
+        [FieldProblem(field=field, detail=detail)],
+    )
+
+
+def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route for OpenAPI."""
+    return {
+        int(status): {
+            "description": status.description or status.phrase,
+            "content": {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}},
+        }
+        for status in statuses
+    }
+
+
+def problem_response(problem: Problem) -> JSONResponse:
+    """Render a problem."""
+    document = ProblemDocument(
+        title=HTTPStatus(problem.status_code).phrase,
+        status=problem.status_code,
+        detail=problem.detail,
+        errors=problem.errors or None,
+    )
+    return JSONResponse(
+        document.model_dump(exclude_none=True),
+        status_code=problem.status_code,
+        media_type=MEDIA_TYPE,
+        headers=dict(problem.headers or {}),
+    )
+
+
+_IMAGE_STATUS = {
+    ImageFault.UNREADABLE: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    ImageFault.TOO_MANY_PIXELS: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+}
+
+
+def _from_bad_image(error: BadImageError) -> Problem:
+    return Problem(
+        _IMAGE_STATUS[error.cause.fault],
+        str(error),
+        [FieldProblem(field=error.filename, detail=str(error.cause))],
+    )
+
+
+def _from_validation(error: RequestValidationError) -> Problem:
+    errors = [
+        FieldProblem(field=_location(item["loc"]), detail=item["msg"]) for item in error.errors()
+    ]
+    malformed = any(item["type"] == "json_invalid" for item in error.errors())
+    status = HTTPStatus.BAD_REQUEST if malformed else HTTPStatus.UNPROCESSABLE_ENTITY
+    return Problem(status, "; ".join(f"{e.field}: {e.detail}" for e in errors), errors)
+
+
+def _location(loc: Sequence[str | int]) -> str:
+    """`('body', 'labels', 0)` as `labels.0`."""
+    return ".".join(str(part) for part in loc if part not in ("body", "query")) or "body"
+
+
+def _from_http(error: HTTPException) -> Problem:
+    headers = dict(error.headers) if error.headers else None
+    return Problem(HTTPStatus(error.status_code), error.detail, headers=headers)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error as a problem document."""
+
+    @app.exception_handler(Problem)
+    async def problem(_: Request, error: Problem) -> JSONResponse:
+        return problem_response(error)
+
+    @app.exception_handler(BadImageError)
+    async def bad_image(_: Request, error: BadImageError) -> JSONResponse:
+        return problem_response(_from_bad_image(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def validation(_: Request, error: RequestValidationError) -> JSONResponse:
+        return problem_response(_from_validation(error))
+
+    @app.exception_handler(HTTPException)
+    async def http(_: Request, error: HTTPException) -> JSONResponse:
+        return problem_response(_from_http(error))
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, __: Exception) -> JSONResponse:
+        return problem_response(
+            Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed; its log says why.")
+        )

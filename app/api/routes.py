@@ -1,0 +1,210 @@
+"""The routes: each reads a request, asks the service, and shapes the answer."""
+
+from http import HTTPStatus
+from time import perf_counter
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
+
+from app import __version__
+from app.api.parsing import (
+    check_labels,
+    check_templates,
+    parse_labels,
+    read_base64,
+    read_images,
+)
+from app.api.problems import Problem, documented
+from app.api.schemas import (
+    ClassificationOut,
+    IndexInfo,
+    InfoOut,
+    LimitsInfo,
+    ModelInfo,
+    StatusOut,
+    ZeroShotLabel,
+    ZeroShotRequest,
+)
+from app.clip.labels import DEFAULT_TEMPLATE
+from app.clip.precision import precision_name
+from app.engine import DEFAULT_CAPTIONS, MAX_CAPTIONS, Question
+from app.service import Service
+from app.settings import Settings
+from app.xmore.ensemble import Fusion, Normalization
+
+router = APIRouter()
+
+
+def get_settings(request: Request) -> Settings:
+    """The settings that the application was made with."""
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def get_service(request: Request) -> Service:
+    """The service, once it is ready.
+
+    Raises:
+        Problem: 503 while it is loading or shutting down.
+    """
+    service: Service | None = request.app.state.service
+    if service is None:
+        raise Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "The service is not ready; try again soon.",
+            headers={"Retry-After": "5"},
+        )
+    return service
+
+
+SettingsDependency = Annotated[Settings, Depends(get_settings)]
+ServiceDependency = Annotated[Service, Depends(get_service)]
+
+_REFUSALS = documented(
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+
+
+@router.post(
+    "/v1/classify",
+    tags=["classification"],
+    summary="Classify images against labels, with the reasons",
+    responses=_REFUSALS,
+)
+async def classify(
+    service: ServiceDependency,
+    settings: SettingsDependency,
+    image: Annotated[list[UploadFile], File(description="One or more image files.")],
+    labels: Annotated[
+        list[str],
+        Form(
+            description="The labels to choose from: a repeated field, or one JSON array.",
+            examples=[["cat", "dog", "rabbit", "fox", "owl"]],
+        ),
+    ],
+    template: Annotated[
+        list[str] | None,
+        Form(
+            description=f"Prompts with one `{{}}` for the label; several make an ensemble. "
+            f"Default: `{DEFAULT_TEMPLATE}`",
+            examples=[[DEFAULT_TEMPLATE]],
+        ),
+    ] = None,
+    captions: Annotated[
+        int,
+        Form(ge=0, le=MAX_CAPTIONS, description="K, how many captions vote; 0: plain CLIP."),
+    ] = DEFAULT_CAPTIONS,
+    fusion: Annotated[
+        Fusion,
+        Form(
+            description="`confidence`: X-MoRe. `mean`: half each. `image`: plain CLIP. "
+            "`text`: captions only."
+        ),
+    ] = Fusion.CONFIDENCE,
+    normalization: Annotated[
+        Normalization,
+        Form(
+            description="`request`: each image by itself. `batch`: confidences are divided by "
+            "their mean over the images of the request."
+        ),
+    ] = Normalization.REQUEST,
+    top_k: Annotated[
+        int | None, Form(ge=1, description="How many predictions are returned; default: all.")
+    ] = None,
+) -> ClassificationOut:
+    """Classify each image against the labels and return the reasons.
+
+    The image votes on the labels (CLIP), the captions retrieved for it vote too, and each vote
+    counts by its confidence.
+    """
+    start = perf_counter()
+    question = Question(
+        labels=parse_labels(labels, settings),
+        templates=check_templates(template or [DEFAULT_TEMPLATE], "template", settings),
+        captions=captions,
+        fusion=fusion,
+        normalization=normalization,
+        top_k=top_k,
+    )
+    files = await read_images(image, settings)
+    answer = await service.classify(files, question)
+    return ClassificationOut.of(
+        answer,
+        model=service.engine.model.name,
+        index=service.engine.collection.manifest.name,
+        total_ms=1000 * (perf_counter() - start),
+    )
+
+
+@router.post(
+    "/v1/zero-shot-image-classification",
+    tags=["classification"],
+    summary="Hugging Face's zero-shot image classification task",
+    responses=_REFUSALS,
+)
+async def zero_shot_image_classification(
+    service: ServiceDependency, settings: SettingsDependency, body: ZeroShotRequest
+) -> list[ZeroShotLabel]:
+    """Classify one image, as `huggingface_hub.InferenceClient` asks for it."""
+    template = body.parameters.hypothesis_template or DEFAULT_TEMPLATE
+    question = Question(
+        labels=check_labels(body.parameters.candidate_labels, "candidate_labels", settings),
+        templates=check_templates([template], "hypothesis_template", settings),
+    )
+    answer = await service.classify([read_base64(body.inputs, settings)], question)
+    return [
+        ZeroShotLabel(label=prediction.label, score=prediction.probability)
+        for prediction in answer.results[0].predictions
+    ]
+
+
+@router.get("/v1/info", tags=["service"], summary="What serves, and its limits")
+async def info(service: ServiceDependency, settings: SettingsDependency) -> InfoOut:
+    """Model, caption collection, limits and version."""
+    model = service.engine.model
+    manifest = service.engine.collection.manifest
+    return InfoOut(
+        version=__version__,
+        model=ModelInfo(
+            name=model.name,
+            fingerprint=model.fingerprint,
+            embed_dim=model.embed_dim,
+            precision=precision_name(model.dtype),
+            threads=service.engine.threads,
+        ),
+        index=IndexInfo(
+            name=manifest.name,
+            kind=manifest.kind,
+            captions=manifest.captions,
+            faiss=manifest.faiss.factory,
+            fingerprint=manifest.fingerprint,
+        ),
+        limits=LimitsInfo(
+            max_image_bytes=settings.max_image_bytes,
+            max_pixels=settings.max_pixels,
+            max_images=settings.max_images,
+            max_labels=settings.max_labels,
+            max_label_length=settings.max_label_length,
+            max_templates=settings.max_templates,
+            max_captions=MAX_CAPTIONS,
+        ),
+    )
+
+
+@router.get("/healthz", tags=["service"], responses=documented(HTTPStatus.SERVICE_UNAVAILABLE))
+async def healthz(request: Request) -> StatusOut:
+    """Alive: the process answers, and so does the inference worker once there is one."""
+    service: Service | None = request.app.state.service
+    if service is not None and not await service.is_alive():
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "The inference worker does not answer.")
+    return StatusOut(status="ok")
+
+
+@router.get("/readyz", tags=["service"], responses=documented(HTTPStatus.SERVICE_UNAVAILABLE))
+async def readyz(_: ServiceDependency) -> StatusOut:
+    """Ready for traffic: model and collection are loaded and the service is not stopping."""
+    return StatusOut(status="ready")

@@ -1,0 +1,1 @@
+"""The CLIP model behind two calls: images to embeddings, texts to embeddings."""

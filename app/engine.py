@@ -1,0 +1,254 @@
+"""The whole way from images and labels to an answer: the only place that knows every piece."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from app.clip.decode import ImageError, decode_image
+from app.clip.labels import DEFAULT_TEMPLATE, LabelEncoder
+from app.clip.model import ClipModel, load_model
+from app.index.collection import Collection
+from app.index.manifest import ModelStamp
+from app.settings import Settings
+from app.xmore.ensemble import IMAGE, TEXT, Ensemble, Fusion, Normalization, ensemble
+from app.xmore.retrieval import RetrievedCaptions, retrieve
+
+DEFAULT_CAPTIONS = 16
+MAX_CAPTIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An image as it came: its name, for answers and errors, and its bytes."""
+
+    filename: str
+    data: bytes
+
+
+class BadImageError(Exception):
+    """One of the images of a request cannot be used."""
+
+    def __init__(self, position: int, filename: str, cause: ImageError) -> None:
+        super().__init__(f"{filename}: {cause}")
+        self.position = position
+        self.filename = filename
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked about the images of a request.
+
+    Attributes:
+        labels: at least one, distinct.
+        templates: each holds one `{}`.
+        captions: K, how many captions vote; 0 asks for plain CLIP.
+        fusion: how the votes of image and captions become one.
+        normalization: how confidences become weights.
+        top_k: how many predictions are returned; None for all.
+    """
+
+    labels: Sequence[str]
+    templates: Sequence[str] = (DEFAULT_TEMPLATE,)
+    captions: int = DEFAULT_CAPTIONS
+    fusion: Fusion = Fusion.CONFIDENCE
+    normalization: Normalization = Normalization.REQUEST
+    top_k: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One label with its probabilities; `text_probability` is None where no caption voted."""
+
+    label: str
+    probability: float
+    image_probability: float
+    text_probability: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Modality:
+    """How sure a modality is, and how much it counted; both in [0, 1]."""
+
+    confidence: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A retrieved caption and its cosine similarity to the image."""
+
+    id: int
+    text: str
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImageResult:
+    """The answer for one image: predictions best first, and the reasons."""
+
+    filename: str
+    predictions: list[Prediction]
+    image: Modality
+    text: Modality
+    captions: list[Caption]
+
+
+@dataclass(slots=True)
+class Timings:
+    """Milliseconds spent in each stage, for all images of a request together."""
+
+    decode_ms: float = 0.0
+    encode_ms: float = 0.0
+    retrieve_ms: float = 0.0
+    fuse_ms: float = 0.0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to the stage `name`."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = 1000 * (perf_counter() - start)
+            attribute = f"{name}_ms"
+            setattr(self, attribute, getattr(self, attribute) + elapsed)
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The answer to one request."""
+
+    results: list[ImageResult]
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """An image ready for the image tower, and the time that it took to get there."""
+
+    filename: str
+    pixels: Tensor
+    decode_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A model and a collection that belong together. Methods may be called from any thread."""
+
+    model: ClipModel
+    collection: Collection
+    labels: LabelEncoder
+    max_pixels: int
+    threads: int = field(default_factory=torch.get_num_threads)
+
+    @classmethod
+    def load(cls, settings: Settings) -> Self:
+        """Load model and collection, and check that they belong together.
+
+        Raises:
+            ModelError: the model cannot be loaded.
+            CollectionError: the collection cannot be opened, or was made by another model.
+        """
+        threads = settings.threads or len(os.sched_getaffinity(0))
+        torch.set_num_threads(threads)
+        # The manifest is read first: a wrong path should not cost the loading of a model.
+        collection = Collection.open(settings.index)
+        model = load_model(settings.model, settings.pretrained, settings.precision)
+        collection.check_model(stamp(model))
+        labels = LabelEncoder(model.encode_texts, settings.label_cache_size)
+        return cls(model, collection, labels, settings.max_pixels, threads)
+
+    def decode(self, file: ImageFile, position: int = 0) -> DecodedImage:
+        """Decode and preprocess one image of a request.
+
+        Raises:
+            BadImageError: it cannot be read or is too large.
+        """
+        start = perf_counter()
+        try:
+            image = decode_image(file.data, self.max_pixels)
+        except ImageError as error:
+            raise BadImageError(position, file.filename, error) from error
+        pixels = self.model.preprocess(image)
+        return DecodedImage(file.filename, pixels, 1000 * (perf_counter() - start))
+
+    def answer(self, images: Sequence[DecodedImage], question: Question) -> Classification:
+        """Encode, retrieve, fuse: everything after decoding.
+
+        Args:
+            images: at least one.
+            question: labels and how to decide between them.
+        """
+        timings = Timings(decode_ms=sum(image.decode_ms for image in images))
+        with timings.stage("encode"):
+            v = self.model.encode_images([image.pixels for image in images])
+            w = self.labels.embed(question.labels, question.templates)
+        with timings.stage("retrieve"):
+            captions = retrieve(v, self.collection, question.captions)
+        with timings.stage("fuse"):
+            fused = ensemble(
+                v,
+                [found.embeddings for found in captions],
+                w,
+                self.model.logit_scale,
+                question.fusion,
+                question.normalization,
+            )
+            results = [
+                _image_result(image.filename, row, fused, captions[row], question)
+                for row, image in enumerate(images)
+            ]
+        return Classification(results, timings)
+
+    def classify(self, files: Sequence[ImageFile], question: Question) -> Classification:
+        """Decode and answer in the calling thread.
+
+        Raises:
+            BadImageError: one of the images cannot be used.
+        """
+        images = [self.decode(file, position) for position, file in enumerate(files)]
+        return self.answer(images, question)
+
+
+def stamp(model: ClipModel) -> ModelStamp:
+    """What a collection's manifest keeps of a model."""
+    return ModelStamp(name=model.name, fingerprint=model.fingerprint, embed_dim=model.embed_dim)
+
+
+def _image_result(
+    filename: str, row: int, fused: Ensemble, captions: RetrievedCaptions, question: Question
+) -> ImageResult:
+    p, p_image, p_text = fused.probabilities[row], fused.image[row], fused.text[row]
+    best = np.argsort(-p, kind="stable")[: question.top_k]
+    return ImageResult(
+        filename=filename,
+        predictions=[
+            Prediction(
+                label=question.labels[c],
+                probability=float(p[c]),
+                image_probability=float(p_image[c]),
+                text_probability=float(p_text[c]) if len(captions) else None,
+            )
+            for c in best
+        ],
+        image=_modality(fused, row, IMAGE),
+        text=_modality(fused, row, TEXT),
+        captions=[
+            Caption(int(id_), text, float(similarity))
+            for id_, text, similarity in zip(
+                captions.ids, captions.texts, captions.similarities, strict=True
+            )
+        ],
+    )
+
+
+def _modality(fused: Ensemble, row: int, column: int) -> Modality:
+    return Modality(float(fused.confidences[row, column]), float(fused.weights[row, column]))

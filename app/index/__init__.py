@@ -1,0 +1,1 @@
+"""The caption collection on disk: manifest, caption store, FAISS index; opened, searched, built."""

@@ -1,0 +1,76 @@
+"""Captions on disk: one UTF-8 text file, one caption a line, and the offsets of its lines.
+
+Both are memory-mapped, so a store of any size opens at once and a look-up reads only its rows.
+"""
+
+import mmap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from app.index.manifest import CollectionError
+
+TEXT_FILE = "captions.txt"
+OFFSETS_FILE = "offsets.npy"
+
+
+class CaptionStore:
+    """Read-only captions by row."""
+
+    def __init__(self, text: mmap.mmap | bytes, offsets: npt.NDArray[np.uint64]) -> None:
+        self._text = text
+        self._offsets = offsets
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Map the two files of a store.
+
+        Raises:
+            CollectionError: the offsets do not fit the text.
+        """
+        offsets = np.load(directory / OFFSETS_FILE, mmap_mode="r", allow_pickle=False)
+        path = directory / TEXT_FILE
+        size = path.stat().st_size
+        if offsets.dtype != np.uint64 or offsets.ndim != 1 or not len(offsets):
+            raise CollectionError(f"{directory / OFFSETS_FILE} is not a table of offsets")
+        if offsets[0] != 0 or offsets[-1] != size:
+            raise CollectionError(f"{path} and {OFFSETS_FILE} are not of the same build")
+        if size == 0:
+            return cls(b"", offsets)
+        with path.open("rb") as file:
+            return cls(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), offsets)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def texts(self, rows: npt.NDArray[np.int64] | Sequence[int]) -> list[str]:
+        """The captions of rows, in the order asked.
+
+        Raises:
+            IndexError: a row is negative or past the end.
+        """
+        wanted = np.asarray(rows, np.int64)
+        if wanted.size and (wanted.min() < 0 or wanted.max() >= len(self)):
+            raise IndexError(f"caption row out of range 0..{len(self) - 1}")
+        starts = self._offsets[wanted].tolist()
+        ends = self._offsets[wanted + 1].tolist()
+        return [self._text[s : e - 1].decode() for s, e in zip(starts, ends, strict=True)]
+
+
+def write_store(captions: Iterable[str], directory: Path) -> int:
+    """Write captions in order and return how many there are.
+
+    Raises:
+        ValueError: a caption holds a line break.
+    """
+    offsets = [0]
+    with (directory / TEXT_FILE).open("wb") as file:
+        for caption in captions:
+            if "\n" in caption:
+                raise ValueError("a caption cannot hold a line break")
+            offsets.append(offsets[-1] + file.write(caption.encode() + b"\n"))
+    np.save(directory / OFFSETS_FILE, np.asarray(offsets, np.uint64), allow_pickle=False)
+    return len(offsets) - 1

@@ -1,0 +1,89 @@
+"""Every knob of the service, its range and its meaning. Read from `XMORE_*` and `.env`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+
+LOCAL_DIR = "local-dir:"
+HUB = "hf-hub:"
+
+
+class Precision(StrEnum):
+    """Number format of the model's weights and activations."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+class Settings(BaseSettings):
+    """Settings of the service; each is the environment variable `XMORE_` and its name."""
+
+    model_config = SettingsConfigDict(env_prefix="XMORE_", env_file=".env", extra="ignore")
+
+    model: Annotated[
+        str,
+        Field(
+            description="What open_clip loads: `local-dir:DIR`, `hf-hub:ORG/NAME`, or an "
+            "architecture name together with XMORE_PRETRAINED."
+        ),
+    ] = f"{LOCAL_DIR}{ROOT / 'models' / 'mini'}"
+    pretrained: Annotated[
+        str | None,
+        Field(description="open_clip's tag or a weights file, for an architecture by name."),
+    ] = None
+    index: Annotated[
+        Path, Field(description="Directory of the caption collection (`xmore index build`).")
+    ] = ROOT / "index_data" / "default"
+    precision: Annotated[
+        Precision,
+        Field(description="`auto` takes bf16 where the CPU has AMX or AVX512-BF16, else fp32."),
+    ] = Precision.AUTO
+    threads: Annotated[
+        int, Field(ge=0, le=1024, description="Threads of the model; 0 takes every usable core.")
+    ] = 0
+    label_cache_size: Annotated[
+        int, Field(ge=0, le=10_000_000, description="Prompts whose embeddings are kept in memory.")
+    ] = 20_000
+    host: Annotated[str, Field(description="Address that `xmore serve` listens on.")] = "127.0.0.1"
+    port: Annotated[
+        int, Field(ge=0, le=65_535, description="Port that `xmore serve` listens on; 0: any free.")
+    ] = 8000
+    max_image_bytes: Annotated[int, Field(ge=1, description="Largest image file, in bytes.")] = (
+        20 * 2**20
+    )
+    max_pixels: Annotated[int, Field(ge=1, description="Largest image, width times height.")] = (
+        50_000_000
+    )
+    max_images: Annotated[
+        int, Field(ge=1, le=1024, description="Most image files in one request.")
+    ] = 16
+    max_labels: Annotated[
+        int, Field(ge=1, le=100_000, description="Most labels in one request.")
+    ] = 1000
+    max_label_length: Annotated[
+        int, Field(ge=1, le=100_000, description="Longest label or template, in characters.")
+    ] = 500
+    max_templates: Annotated[
+        int, Field(ge=1, le=1000, description="Most templates in one request.")
+    ] = 100
+
+    @model_validator(mode="after")
+    def _weights_are_named(self) -> Self:
+        """open_clip would build an architecture without weights from random numbers."""
+        if not self.model.startswith((LOCAL_DIR, HUB)) and not self.pretrained:
+            raise ValueError(
+                f"XMORE_MODEL={self.model} names an architecture: set XMORE_PRETRAINED to its "
+                "weights (for instance `openai`), or use local-dir:DIR or hf-hub:ORG/NAME"
+            )
+        return self
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Largest request body: all images at their largest, and room for the form around them."""
+        return self.max_images * self.max_image_bytes + 4 * 2**20

@@ -1,0 +1,150 @@
+"""Step 2 of X-MoRe: modal-confidence-based ensemble.
+
+The image votes on the labels as in CLIP, the retrieved captions vote on the same labels, and each
+vote counts by its confidence. Probabilities are float64: the sums are then exact to 1e-12.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from app.xmore.retrieval import FloatArray
+
+Probabilities = npt.NDArray[np.float64]
+
+IMAGE, TEXT = 0, 1
+"""Columns of `confidences` and `weights`."""
+
+
+class Fusion(StrEnum):
+    """How the two votes become one."""
+
+    CONFIDENCE = "confidence"
+    MEAN = "mean"
+    IMAGE = "image"
+    TEXT = "text"
+
+
+class Normalization(StrEnum):
+    """How confidences become weights."""
+
+    REQUEST = "request"
+    BATCH = "batch"
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """The fused vote for a batch of images, and what it was made of.
+
+    Attributes:
+        probabilities: p, (images, labels).
+        image: p_image, (images, labels).
+        text: p_text, (images, labels); uniform for an image without captions.
+        confidences: (images, 2) in [0, 1], columns IMAGE and TEXT.
+        weights: (images, 2), rows sum to 1.
+    """
+
+    probabilities: Probabilities
+    image: Probabilities
+    text: Probabilities
+    confidences: Probabilities
+    weights: Probabilities
+
+
+def vote(embeddings: FloatArray, labels: FloatArray, logit_scale: float) -> Probabilities:
+    """CLIP's zero-shot probabilities: softmax over labels of s · cos(x, w_c).
+
+    Args:
+        embeddings: v or t_k, (n, d), unit-norm.
+        labels: w_c, (labels, d), unit-norm.
+        logit_scale: s = exp(logit_scale).
+
+    Returns:
+        (n, labels).
+    """
+    logits = logit_scale * (embeddings @ labels.T).astype(np.float64)
+    logits -= logits.max(axis=-1, keepdims=True)
+    odds: Probabilities = np.exp(logits)
+    odds /= odds.sum(axis=-1, keepdims=True)
+    return odds
+
+
+def captions_vote(captions: FloatArray, labels: FloatArray, logit_scale: float) -> Probabilities:
+    """p_text, (labels,): the mean of the captions' probabilities (not of their embeddings).
+
+    Without captions it is uniform: no opinion.
+    """
+    if len(captions) == 0:
+        return np.full(len(labels), 1 / len(labels))
+    mean: Probabilities = vote(captions, labels, logit_scale).mean(axis=0)
+    return mean
+
+
+def confidence(probabilities: Probabilities) -> Probabilities:
+    """1 - H(p) / ln C over the last axis, in [0, 1]; 1 where C = 1."""
+    labels = probabilities.shape[-1]
+    if labels == 1:
+        return np.ones(probabilities.shape[:-1])
+    logs = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
+    entropy = -(probabilities * logs).sum(axis=-1)
+    # Rounding may leave the entropy of a uniform vote a hair off ln C.
+    relative: Probabilities = entropy / np.log(labels)
+    return np.clip(1 - relative, 0.0, 1.0)
+
+
+def modality_weights(
+    confidences: Probabilities, fusion: Fusion, normalization: Normalization
+) -> Probabilities:
+    """Weights of image and text, (images, 2), from their confidences, (images, 2).
+
+    `request`: confidence over the sum of both. `batch`: the same after division by each modality's
+    mean over the images. Where both are zero each weighs one half.
+    """
+    match fusion:
+        case Fusion.MEAN:
+            return np.full_like(confidences, 0.5)
+        case Fusion.IMAGE:
+            return np.broadcast_to([1.0, 0.0], confidences.shape).copy()
+        case Fusion.TEXT:
+            return np.broadcast_to([0.0, 1.0], confidences.shape).copy()
+    if normalization is Normalization.BATCH:
+        means = confidences.mean(axis=0, keepdims=True)
+        confidences = np.divide(confidences, means, out=np.zeros_like(confidences), where=means > 0)
+    totals = confidences.sum(axis=-1, keepdims=True)
+    weights: Probabilities = np.full_like(confidences, 0.5)
+    np.divide(confidences, totals, out=weights, where=totals > 0)
+    return weights
+
+
+def ensemble(
+    image_embeddings: FloatArray,
+    captions: Sequence[FloatArray],
+    labels: FloatArray,
+    logit_scale: float,
+    fusion: Fusion = Fusion.CONFIDENCE,
+    normalization: Normalization = Normalization.REQUEST,
+) -> Ensemble:
+    """Fuse the image's vote with the captions' vote.
+
+    Args:
+        image_embeddings: v, (images, d), unit-norm.
+        captions: one array (k, d) of caption embeddings an image; with k = 0 the image's answer is
+            plain CLIP, whatever `fusion` says.
+        labels: w_c, (labels, d), unit-norm, at least one.
+        logit_scale: s.
+        fusion: how the votes become one.
+        normalization: how confidences become weights, where `fusion` is by confidence.
+    """
+    image = vote(image_embeddings, labels, logit_scale)
+    text = np.stack([captions_vote(t, labels, logit_scale) for t in captions])
+    confidences = np.stack([confidence(image), confidence(text)], axis=-1)
+    has_captions = np.array([len(t) > 0 for t in captions])
+    confidences[~has_captions, TEXT] = 0.0
+    weights = np.tile((1.0, 0.0), (len(confidences), 1))
+    if has_captions.any():
+        weights[has_captions] = modality_weights(confidences[has_captions], fusion, normalization)
+    fused = weights[:, [IMAGE]] * image + weights[:, [TEXT]] * text
+    return Ensemble(fused, image, text, confidences, weights)
