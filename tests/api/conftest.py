@@ -1,0 +1,16 @@
+"""The application over the tiny model, and a client for it."""
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.engine import Engine
+from app.main import create_app
+from app.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def client(tiny_settings: Settings, tiny_engine: Engine) -> Iterator[TestClient]:
+    with TestClient(create_app(tiny_settings, lambda _: tiny_engine)) as client:
+        yield client

@@ -1,0 +1,206 @@
+"""`POST /v1/classify`: what it answers, and how it refuses."""
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from app.engine import Engine
+from tests.photos import encode, gradient
+
+PNG = encode(gradient())
+
+
+def post(
+    client: TestClient, files: list[tuple[str, bytes]] | None = None, **data: Any
+) -> tuple[int, Any]:
+    uploads = [("image", file) for file in (files or [("photo.png", PNG)])]
+    fields = {"labels": ["cat", "dog", "car"]} | data
+    response = client.post("/v1/classify", files=uploads, data=fields)
+    if response.status_code != 200:
+        assert response.headers["content-type"] == "application/problem+json"
+    return response.status_code, response.json()
+
+
+def test_the_answer_has_the_documented_shape(client: TestClient) -> None:
+    status, answer = post(client)
+    assert status == 200
+    assert answer["model"] == "tiny"
+    assert answer["index"] == "tiny-index"
+    (result,) = answer["results"]
+    assert result["filename"] == "photo.png"
+    assert {p["label"] for p in result["predictions"]} == {"cat", "dog", "car"}
+    for key in ("probability", "image_probability", "text_probability"):
+        assert sum(p[key] for p in result["predictions"]) == pytest.approx(1, abs=1e-5)
+    shares = [p["probability"] for p in result["predictions"]]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(m["weight"] for m in result["modalities"].values()) == pytest.approx(1, abs=1e-5)
+    assert len(result["captions"]) == 16
+    similarities = [caption["similarity"] for caption in result["captions"]]
+    assert similarities == sorted(similarities, reverse=True)
+    assert set(answer["timings"]) == {
+        "decode_ms",
+        "encode_ms",
+        "retrieve_ms",
+        "fuse_ms",
+        "total_ms",
+    }
+    assert answer["timings"]["total_ms"] > 0
+
+
+def test_labels_may_come_as_one_json_array(client: TestClient) -> None:
+    _, repeated = post(client)
+    _, array = post(client, labels=json.dumps(["cat", "dog", "car"]))
+    assert array["results"] == repeated["results"]
+
+
+def test_results_follow_the_order_of_the_files(client: TestClient) -> None:
+    other = encode(gradient().rotate(90))
+    _, answer = post(client, [("a.png", PNG), ("b.png", other)])
+    assert [result["filename"] for result in answer["results"]] == ["a.png", "b.png"]
+    _, alone = post(client, [("b.png", other)])
+    together, single = answer["results"][1], alone["results"][0]
+    assert together["captions"][0]["id"] == single["captions"][0]["id"]
+    for a, b in zip(together["predictions"], single["predictions"], strict=True):
+        assert a["probability"] == pytest.approx(b["probability"], abs=1e-4)
+
+
+def test_no_captions_means_plain_clip_and_says_so(client: TestClient) -> None:
+    _, answer = post(client, captions=0)
+    (result,) = answer["results"]
+    assert result["captions"] == []
+    assert result["modalities"]["image"]["weight"] == 1
+    for p in result["predictions"]:
+        assert p["text_probability"] is None
+        assert p["probability"] == p["image_probability"]
+
+
+def test_top_k_cuts_after_the_probabilities_are_made(client: TestClient) -> None:
+    _, whole = post(client)
+    _, cut = post(client, top_k=1)
+    assert cut["results"][0]["predictions"] == whole["results"][0]["predictions"][:1]
+
+
+@pytest.mark.parametrize("fusion", ["confidence", "mean", "image", "text"])
+def test_every_fusion_mode_answers_with_its_weights(client: TestClient, fusion: str) -> None:
+    _, answer = post(client, fusion=fusion)
+    weights = answer["results"][0]["modalities"]
+    expected = {"mean": 0.5, "image": 1.0, "text": 0.0}.get(fusion)
+    if expected is not None:
+        assert weights["image"]["weight"] == expected
+
+
+def test_templates_make_an_ensemble(client: TestClient) -> None:
+    _, one = post(client, template=["a photo of a {}."])
+    _, several = post(client, template=["a photo of a {}.", "a drawing of a {}."])
+    _, default = post(client)
+    assert default["results"] == one["results"]
+    assert several["results"] != one["results"]
+
+
+@pytest.mark.parametrize(
+    ("data", "field", "said"),
+    [
+        ({"labels": "[]"}, "labels", "at least one"),
+        ({"labels": ["cat", " "]}, "labels", "label 2 is blank"),
+        ({"labels": ["cat", "dog", "cat"]}, "labels", "'cat'"),
+        ({"labels": [f"label {i}" for i in range(51)]}, "labels", "51 labels, at most 50"),
+        ({"labels": ["x" * 41]}, "labels", "41 characters"),
+        ({"labels": "[1, 2]"}, "labels", "JSON array of strings"),
+        ({"labels": '["cat"'}, "labels", "JSON array of strings"),
+        ({"template": "a photo"}, "template", "exactly one {}"),
+        ({"template": "{} and {}"}, "template", "exactly one {}"),
+        ({"template": ["{}"] * 4}, "template", "at most 3"),
+        ({"captions": 65}, "captions", "less than or equal to 64"),
+        ({"captions": -1}, "captions", "greater than or equal to 0"),
+        ({"fusion": "vote"}, "fusion", "'confidence'"),
+        ({"normalization": "stream"}, "normalization", "'request'"),
+        ({"top_k": 0}, "top_k", "greater than or equal to 1"),
+    ],
+)
+def test_a_value_out_of_range_is_named(
+    client: TestClient, data: dict[str, Any], field: str, said: str
+) -> None:
+    status, problem = post(client, **data)
+    assert status == 422
+    assert problem["status"] == 422
+    assert problem["title"]
+    (error,) = problem["errors"]
+    assert error["field"] == field
+    assert said in error["detail"]
+
+
+@pytest.mark.parametrize("missing", ["image", "labels"])
+def test_a_missing_field_is_named(client: TestClient, missing: str) -> None:
+    files = {} if missing == "image" else {"image": ("photo.png", PNG)}
+    data = {} if missing == "labels" else {"labels": "cat"}
+    response = client.post("/v1/classify", files=files, data=data)
+    assert response.status_code == 422
+    assert [error["field"] for error in response.json()["errors"]] == [missing]
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "said"),
+    [
+        (b"", 415, "empty"),
+        (b"not an image at all", 415, "not an image"),
+        (PNG[: len(PNG) // 2], 415, "damaged"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "not an image"),
+        (b"%PDF-1.7", 415, "not an image"),
+        (b"x" * 200_001, 413, "200001 bytes"),
+        (encode(gradient(2000, 501)), 413, "2000 x 501 pixels"),
+    ],
+)
+def test_a_bad_image_fails_the_request_and_is_named(
+    client: TestClient, data: bytes, status: int, said: str
+) -> None:
+    got, problem = post(client, [("good.png", PNG), ("bad.png", data)])
+    assert got == status
+    assert problem["errors"][0]["field"] == "bad.png"
+    assert said in problem["detail"]
+
+
+def test_too_many_files_are_refused(client: TestClient) -> None:
+    status, problem = post(client, [("photo.png", PNG)] * 5)
+    assert status == 413
+    assert "at most 4" in problem["detail"]
+
+
+def test_a_body_over_the_limit_is_refused_while_it_is_read(client: TestClient) -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
+
+    def endless() -> Iterator[bytes]:
+        yield part
+        yield from (b"x" * 2**20 for _ in range(64))
+
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    response = client.post("/v1/classify", content=endless(), headers=headers)
+    assert response.status_code == 413
+    assert "larger than" in response.json()["detail"]
+
+
+def test_a_malformed_form_is_a_bad_request(client: TestClient) -> None:
+    response = client.post(
+        "/v1/classify",
+        content=b"--b\r\nbroken",
+        headers={"content-type": "multipart/form-data; boundary=b"},
+    )
+    assert response.status_code in (400, 422)
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_image_fusion_equals_open_clip_alone(client: TestClient, tiny_engine: Engine) -> None:
+    model = tiny_engine.model
+    with torch.inference_mode():
+        image = model.preprocess(Image.open(io.BytesIO(PNG)).convert("RGB")).unsqueeze(0)
+        prompts = model.tokenizer([f"a photo of a {label}." for label in ("cat", "dog", "car")])
+        logits, _ = model.network.get_logits(image, prompts)
+    expected = dict(zip(("cat", "dog", "car"), logits.softmax(1)[0].tolist(), strict=True))
+    _, answer = post(client, fusion="image")
+    for p in answer["results"][0]["predictions"]:
+        assert p["probability"] == pytest.approx(expected[p["label"]], abs=1e-4)
