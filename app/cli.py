@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from app import __version__
 from app.settings import Settings
@@ -64,8 +65,13 @@ def _failures_in_words() -> Iterator[None]:
 
 
 def _fail(message: str) -> None:
-    _errors.print(f"[red]error:[/red] {message}", highlight=False, soft_wrap=True)
+    _say_error(message)
     raise typer.Exit(1)
+
+
+def _say_error(message: str) -> None:
+    # Text, not markup: file names and labels may hold brackets.
+    _errors.print(Text.assemble(("error: ", "red"), message), highlight=False, soft_wrap=True)
 
 
 def _settings(**overrides: Any) -> Settings:
@@ -76,7 +82,7 @@ def _settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         for item in error.errors():
             name = "_".join(["XMORE", *(str(part).upper() for part in item["loc"])])
-            _errors.print(f"[red]error:[/red] {name}: {item['msg']}", highlight=False)
+            _say_error(f"{name}: {item['msg']}")
         raise typer.Exit(2) from None
 
 
@@ -159,7 +165,11 @@ def classify(
 def _print_result(result: Any) -> None:
     """One image's answer as a table with bars, and the captions that spoke for it."""
     table = Table(
-        title=result.filename, title_justify="left", title_style="bold", box=None, pad_edge=False
+        title=Text(result.filename),
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
     )
     table.add_column("label")
     table.add_column("fused", justify="right")
@@ -168,7 +178,7 @@ def _print_result(result: Any) -> None:
     table.add_column("captions", justify="right", style="dim")
     for p in result.predictions:
         table.add_row(
-            p.label,
+            Text(p.label),
             f"{p.probability:.1%}",
             ProgressBar(total=1.0, completed=p.probability, width=_BAR_WIDTH),
             f"{p.image_probability:.1%}",
@@ -181,12 +191,7 @@ def _print_result(result: Any) -> None:
         highlight=False,
     )
     for caption in result.captions[:_CAPTIONS_SHOWN]:
-        _out.print(
-            f"  {caption.similarity:.3f}  {caption.text}",
-            style="dim",
-            highlight=False,
-            markup=False,
-        )
+        _say(f"  {caption.similarity:.3f}  {caption.text}", style="dim")
     _out.print()
 
 
@@ -212,7 +217,7 @@ def index_build(
     with _failures_in_words(), _progress() as progress:
         encoder = load_model(settings.model, settings.pretrained, settings.precision)
         try:
-            captions = list(unique_captions(source.read_text(encoding="utf-8").splitlines()))
+            captions = list(unique_captions(source.read_text(encoding="utf-8-sig").split("\n")))
         except UnicodeDecodeError as error:
             _fail(f"{source} is not UTF-8 text ({error})")
         task = progress.add_task("captions", total=len(captions))
@@ -224,7 +229,7 @@ def index_build(
             encoder.encode_texts,
             progress=lambda count: progress.advance(task, count),
         )
-    _out.print(f"{out}: {manifest.captions} captions, FAISS {manifest.faiss.factory}")
+    _say(f"{out}: {manifest.captions} captions, FAISS {manifest.faiss.factory}")
 
 
 @index_app.command("info")
@@ -248,7 +253,11 @@ def index_info(
         "fingerprint": manifest.fingerprint,
     }
     for key, value in rows.items():
-        _out.print(f"{key:<12} {value}", highlight=False)
+        _say(f"{key:<12} {value}")
+
+
+def _say(line: str, style: str | None = None) -> None:
+    _out.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def _progress() -> Progress:

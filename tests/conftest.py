@@ -1,7 +1,8 @@
-"""A tiny CLIP in open_clip's own directory format and a collection made with it, for quick tests."""
+"""A tiny CLIP in open_clip's directory format and a collection made with it, for quick tests."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
@@ -13,11 +14,23 @@ from app.engine import Engine, stamp
 from app.index.build import build_collection
 from app.settings import Precision, Settings
 
-TINY_CONFIG = {
+TINY_CONFIG: dict[str, Any] = {
     "model_cfg": {
         "embed_dim": 16,
-        "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
-        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+        "vision_cfg": {
+            "image_size": 32,
+            "layers": 1,
+            "width": 32,
+            "head_width": 16,
+            "patch_size": 16,
+        },
+        "text_cfg": {
+            "context_length": 16,
+            "vocab_size": 49408,
+            "width": 16,
+            "heads": 2,
+            "layers": 1,
+        },
     },
     "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
 }

@@ -2,17 +2,20 @@
 
 import io
 import struct
-import warnings
 from enum import StrEnum
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 """What Pillow may open; leaves out formats that run other programs or are no photos (EPS, PDF)."""
 
 
-_DAMAGE = (OSError, ValueError, SyntaxError, LookupError, TypeError, EOFError, struct.error)
+# Pillow has a limit of its own, for the whole process; here each call has one, checked first.
+Image.MAX_IMAGE_PIXELS = None
+
+_DAMAGE = (OSError, ValueError, SyntaxError, LookupError, TypeError, RuntimeError, struct.error)
 """What Pillow's decoders raise on files that are broken in one way or another."""
 
 
@@ -47,18 +50,11 @@ def decode_image(data: bytes, max_pixels: int) -> Image.Image:
     if not data:
         raise ImageError(ImageFault.UNREADABLE, "the file is empty")
     try:
-        with warnings.catch_warnings():
-            # Pillow warns from a size of its own on; max_pixels is the limit here.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            width, height = image.size
-            if width * height > max_pixels:
-                raise _too_many(width, height, max_pixels)
-            image.load()
-    except Image.DecompressionBombError:
-        raise ImageError(
-            ImageFault.TOO_MANY_PIXELS, f"the image has more than {max_pixels} pixels"
-        ) from None
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        width, height = image.size
+        if width * height > max_pixels:
+            raise _too_many(width, height, max_pixels)
+        image.load()
     except UnidentifiedImageError:
         raise ImageError(
             ImageFault.UNREADABLE, f"not an image of a known format ({', '.join(FORMATS)})"
@@ -86,7 +82,7 @@ def _upright(image: Image.Image) -> Image.Image:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any mode to RGB, on white where it is transparent."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _from_deep_grey(image).convert("RGB")
+        return _from_deep_grey(image)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
@@ -95,12 +91,19 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_deep_grey(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits, 32 bits or floats to 8 bits; Pillow's own conversion would clip it."""
+    """Grey of 16 bits, 32 bits or floats; Pillow's own conversion would clip it."""
     values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    if image.mode.startswith("I;16"):
-        top = 65535.0
-    else:
-        top = next((t for t in (1.0, 255.0, 65535.0) if values.max() <= t), float(values.max()))
-        if image.mode == "I" and top == 1.0:
-            top = 255.0
-    return Image.fromarray(np.clip(values * (255.0 / top), 0, 255).round().astype(np.uint8))
+    grey = np.clip(values * (255 / _white(image.mode, values)), 0, 255).round().astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _white(mode: str, values: npt.NDArray[np.float64]) -> float:
+    """The value that stands for white: what the mode can hold, or what the values suggest."""
+    if mode.startswith("I;16"):
+        return 65535.0
+    usual = (255.0, 65535.0) if mode == "I" else (1.0, 255.0, 65535.0)
+    brightest = float(values.max())
+    return next((white for white in usual if brightest <= white), brightest)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import open_clip
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -87,14 +88,14 @@ def load_model(name: str, pretrained: str | None, precision: Precision) -> ClipM
     try:
         network, preprocess = open_clip.create_model_from_pretrained(name, pretrained=pretrained)
         tokenizer = open_clip.get_tokenizer(name)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, SafetensorError) as error:
         raise ModelError(_load_advice(name, pretrained, error)) from error
     network.eval().requires_grad_(False)
     fingerprint = weights_fingerprint(network)
     size = network.visual.image_size
     height, width = (size, size) if isinstance(size, int) else size
     network.visual.to(memory_format=torch.channels_last)
-    network.visual = fold_batch_norm(network.visual, torch.zeros(1, 3, height, width))
+    network.visual = fold_batch_norm(network.visual, _noise(3, height, width))
     network.to(dtype)
     model = ClipModel(
         name=short_name(name, pretrained),
@@ -133,6 +134,11 @@ def weights_fingerprint(network: nn.Module) -> str:
             memoryview(tensor.detach().float().contiguous().numpy().reshape(-1)).cast("B")
         )
     return digest.hexdigest()
+
+
+def _noise(*shape: int) -> Tensor:
+    """One image of noise, the same every time; unlike zeros, it exercises every weight."""
+    return torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
 
 
 def _embed_dim(network: nn.Module) -> int:

@@ -9,17 +9,19 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from app.index.collection import FAISS_FILE
 from app.index.manifest import (
+    FAISS_FILE,
+    FILES,
     FORMAT_VERSION,
     MANIFEST,
     CollectionError,
     FaissStamp,
     Manifest,
     ModelStamp,
+    read_manifest,
     stamp_file,
 )
-from app.index.store import OFFSETS_FILE, TEXT_FILE, write_store
+from app.index.store import write_store
 from app.xmore.retrieval import fold
 
 EmbedTexts = Callable[[list[str]], npt.NDArray[np.float32]]
@@ -73,14 +75,13 @@ def build_collection(
     Raises:
         CollectionError: `out` holds something else, or there are no captions.
     """
-    if out.exists() and not (out / MANIFEST).is_file() and any(out.iterdir()):
-        raise CollectionError(f"{out} exists and is not a caption collection; choose another --out")
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    _check_replaceable(out)
     kept = list(unique_captions(captions))
     if not kept:
         raise CollectionError("there are no captions to build a collection from")
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     write_store(kept, partial)
     embeddings = np.empty((len(kept), model.embed_dim), np.float32)
     row = 0
@@ -97,11 +98,23 @@ def build_collection(
         captions=len(kept),
         model=model,
         faiss=stamp,
-        files={file: stamp_file(partial / file) for file in (FAISS_FILE, OFFSETS_FILE, TEXT_FILE)},
+        files={file: stamp_file(partial / file) for file in FILES},
     )
     (partial / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     _publish(partial, out)
     return manifest
+
+
+def _check_replaceable(out: Path) -> None:
+    """Only nothing, an empty directory, or an older collection may be replaced."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        read_manifest(out)
+    except CollectionError:
+        raise CollectionError(
+            f"{out} exists and is not a caption collection; choose another --out"
+        ) from None
 
 
 def batched_texts(texts: list[str]) -> Iterator[list[str]]:
@@ -126,8 +139,8 @@ def _publish(partial: Path, out: Path) -> None:
         os.fsync(descriptor)
         os.close(descriptor)
     retired = out.with_name(f".{out.name}.retired")
-    shutil.rmtree(retired, ignore_errors=True)
     if out.exists():
+        shutil.rmtree(retired, ignore_errors=True)
         out.rename(retired)
     partial.rename(out)
     shutil.rmtree(retired, ignore_errors=True)

@@ -7,10 +7,15 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from app.index.manifest import CollectionError, Manifest, ModelStamp, check_files, read_manifest
+from app.index.manifest import (
+    FAISS_FILE,
+    CollectionError,
+    Manifest,
+    ModelStamp,
+    check_files,
+    read_manifest,
+)
 from app.index.store import CaptionStore
-
-FAISS_FILE = "captions.faiss"
 
 
 class Collection:

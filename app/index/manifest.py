@@ -4,10 +4,15 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+TEXT_FILE = "captions.txt"
+OFFSETS_FILE = "offsets.npy"
+FAISS_FILE = "captions.faiss"
+FILES = (FAISS_FILE, OFFSETS_FILE, TEXT_FILE)
+"""Every file of a collection beside its manifest."""
 
 
 class CollectionError(Exception):
@@ -49,7 +54,15 @@ class Manifest(_Strict):
     captions: Annotated[int, Field(ge=0)]
     model: ModelStamp
     faiss: FaissStamp
-    files: dict[str, FileStamp]
+    files: dict[Literal["captions.faiss", "offsets.npy", "captions.txt"], FileStamp]
+
+    @field_validator("files")
+    @classmethod
+    def _all_files(cls, files: dict[str, FileStamp]) -> dict[str, FileStamp]:
+        missing = set(FILES) - set(files)
+        if missing:
+            raise ValueError(f"no checksum for {', '.join(sorted(missing))}")
+        return files
 
     @property
     def fingerprint(self) -> str:
@@ -69,11 +82,13 @@ def read_manifest(directory: Path) -> Manifest:
     path = directory / MANIFEST
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CollectionError(
             f"{directory} is not a caption collection: it has no {MANIFEST}. "
             "Make one with `xmore index build SOURCE --out DIR`."
         ) from None
+    except UnicodeDecodeError as error:
+        raise CollectionError(f"{path} is not UTF-8 text ({error})") from error
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
@@ -97,7 +112,7 @@ def check_files(directory: Path, manifest: Manifest) -> None:
     """
     for name, expected in manifest.files.items():
         path = directory / name
-        if Path(name).name != name or not path.is_file():
+        if not path.is_file():
             raise CollectionError(f"{directory}: {name} is missing. Build the collection again.")
         if stamp_file(path) != expected:
             raise CollectionError(

@@ -11,10 +11,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from app.index.manifest import CollectionError
-
-TEXT_FILE = "captions.txt"
-OFFSETS_FILE = "offsets.npy"
+from app.index.manifest import OFFSETS_FILE, TEXT_FILE, CollectionError
 
 
 class CaptionStore:

@@ -5,12 +5,13 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import open_clip
 import pytest
 import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from app.engine import Engine
+from app.settings import Settings
 from tests.photos import encode, gradient
 
 PNG = encode(gradient())
@@ -194,13 +195,15 @@ def test_a_malformed_form_is_a_bad_request(client: TestClient) -> None:
     assert response.headers["content-type"] == "application/problem+json"
 
 
-def test_image_fusion_equals_open_clip_alone(client: TestClient, tiny_engine: Engine) -> None:
-    model = tiny_engine.model
+def test_image_fusion_equals_open_clip_alone(client: TestClient, tiny_settings: Settings) -> None:
+    labels = ["cat", "dog", "car"]
+    network, preprocess = open_clip.create_model_from_pretrained(tiny_settings.model)
+    tokenizer = open_clip.get_tokenizer(tiny_settings.model)
     with torch.inference_mode():
-        image = model.preprocess(Image.open(io.BytesIO(PNG)).convert("RGB")).unsqueeze(0)
-        prompts = model.tokenizer([f"a photo of a {label}." for label in ("cat", "dog", "car")])
-        logits, _ = model.network.get_logits(image, prompts)
-    expected = dict(zip(("cat", "dog", "car"), logits.softmax(1)[0].tolist(), strict=True))
+        image = preprocess(Image.open(io.BytesIO(PNG)).convert("RGB")).unsqueeze(0)
+        prompts = tokenizer([f"a photo of a {label}." for label in labels])
+        logits, _ = network.eval().get_logits(image, prompts)
+    expected = dict(zip(labels, logits.softmax(1)[0].tolist(), strict=True))
     _, answer = post(client, fusion="image")
     for p in answer["results"][0]["predictions"]:
         assert p["probability"] == pytest.approx(expected[p["label"]], abs=1e-4)

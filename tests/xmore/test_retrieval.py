@@ -6,14 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.xmore.retrieval import FloatArray, IdArray, distinct, fold, rerank, retrieve
-
-DIM = 8
+from tests.arrays import unit
 
 
 class MemoryCollection:
     """Exact search over captions in memory; `answered` bounds how many a query gets."""
 
-    def __init__(self, texts: list[str], embeddings: FloatArray, answered: int | None = None) -> None:
+    def __init__(
+        self, texts: list[str], embeddings: FloatArray, answered: int | None = None
+    ) -> None:
         self._texts = texts
         self._embeddings = embeddings
         self._answered = len(texts) if answered is None else answered
@@ -33,11 +34,6 @@ class MemoryCollection:
     def embeddings(self, ids: IdArray) -> FloatArray:
         assert (ids >= 0).all()
         return self._embeddings[ids]
-
-
-def unit(rng: np.random.Generator, n: int) -> FloatArray:
-    x = rng.standard_normal((n, DIM))
-    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
 
 def numbered(rng: np.random.Generator, n: int) -> tuple[list[str], FloatArray]:

@@ -1,0 +1,129 @@
+"""Settings come from `XMORE_*`, and wrong ones are refused with words."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from app.settings import Precision, Settings
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.upper().startswith("XMORE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(**values: Any) -> str:
+    with pytest.raises(ValidationError) as caught:
+        Settings(**values)
+    return str(caught.value)
+
+
+def test_defaults_need_no_environment() -> None:
+    settings = Settings()
+    assert settings.model.startswith("local-dir:")
+    assert settings.model.endswith("mini")
+    assert settings.pretrained is None
+    assert settings.index.parts[-2:] == ("index_data", "default")
+    assert settings.precision is Precision.AUTO
+    assert settings.threads == 0
+    assert settings.host == "127.0.0.1"
+    assert settings.port == 8000
+    assert settings.label_cache_size == 20_000
+
+
+def test_defaults_do_not_depend_on_the_working_directory(tmp_path: Path) -> None:
+    settings = Settings()
+    assert settings.index.is_absolute()
+    assert Path(settings.model.removeprefix("local-dir:")).is_absolute()
+    assert tmp_path not in settings.index.parents
+
+
+def test_a_body_has_room_for_all_images_at_their_largest() -> None:
+    settings = Settings(max_images=3, max_image_bytes=1000)
+    assert settings.max_body_bytes > 3 * 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("model", "hf-hub:org/name", "hf-hub:org/name"),
+        ("index", "some/where", Path("some/where")),
+        ("precision", "bf16", Precision.BF16),
+        ("threads", "3", 3),
+        ("label_cache_size", "0", 0),
+        ("host", "0.0.0.0", "0.0.0.0"),  # noqa: S104
+        ("port", "0", 0),
+        ("max_image_bytes", "1", 1),
+        ("max_pixels", "12", 12),
+        ("max_images", "2", 2),
+        ("max_labels", "5", 5),
+        ("max_label_length", "7", 7),
+        ("max_templates", "9", 9),
+    ],
+)
+def test_each_setting_is_an_environment_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object
+) -> None:
+    monkeypatch.setenv(f"XMORE_{name.upper()}", text)
+    assert getattr(Settings(), name) == value
+
+
+def test_variables_without_the_prefix_are_others_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "1234")
+    monkeypatch.setenv("XMORE_NO_SUCH_SETTING", "1")
+    assert Settings().port == 8000
+
+
+def test_a_dotenv_file_is_read_and_the_environment_wins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("XMORE_PORT=1234\nXMORE_THREADS=2\nOTHER=1\n")
+    monkeypatch.setenv("XMORE_THREADS", "3")
+    settings = Settings()
+    assert (settings.port, settings.threads) == (1234, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("threads", -1),
+        ("threads", 1025),
+        ("threads", "many"),
+        ("label_cache_size", -1),
+        ("port", -1),
+        ("port", 65_536),
+        ("max_image_bytes", 0),
+        ("max_pixels", 0),
+        ("max_images", 0),
+        ("max_images", 1025),
+        ("max_labels", 0),
+        ("max_label_length", 0),
+        ("max_templates", 0),
+        ("precision", "fp8"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_and_named(name: str, value: object) -> None:
+    assert name in refused(**{name: value})
+
+
+def test_an_architecture_without_weights_is_refused_with_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = refused(model="ViT-B-32")
+    assert "XMORE_MODEL=ViT-B-32" in said
+    assert "XMORE_PRETRAINED" in said
+    monkeypatch.setenv("XMORE_MODEL", "ViT-B-32")
+    monkeypatch.setenv("XMORE_PRETRAINED", "")
+    assert "XMORE_PRETRAINED" in refused()
+
+
+def test_an_architecture_with_weights_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XMORE_MODEL", "ViT-B-32")
+    monkeypatch.setenv("XMORE_PRETRAINED", "openai")
+    settings = Settings()
+    assert (settings.model, settings.pretrained) == ("ViT-B-32", "openai")
