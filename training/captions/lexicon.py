@@ -22,6 +22,8 @@ _COLUMNS = 6
 _MIN_TRAITS = 3
 _MIN_SCENES = 4
 _ITEM = re.compile(r"[A-Za-z0-9 ,'\-]+")
+# Names of ImageNet classes also tell senses apart: "kite (bird of prey)", "carton / box".
+_NOUN = re.compile(r"[A-Za-z0-9 ,'\-/().]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,9 @@ def parse_entry(line: str) -> Entry:
         raise ValueError(f"{len(traits)} traits, expected at least {_MIN_TRAITS}")
     if len(scenes) < _MIN_SCENES:
         raise ValueError(f"{len(scenes)} scenes, expected at least {_MIN_SCENES}")
-    for item in (noun, phrase, *kinds, *traits, *scenes, *adjectives):
+    if not _NOUN.fullmatch(noun):
+        raise ValueError(f"unexpected character in {noun!r}")
+    for item in (phrase, *kinds, *traits, *scenes, *adjectives):
         if not _ITEM.fullmatch(item):
             raise ValueError(f"unexpected character in {item!r}")
     for name, items in (("trait", traits), ("scene", scenes), ("adjective", adjectives)):
