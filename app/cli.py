@@ -18,7 +18,7 @@ from rich.text import Text
 
 from app import __version__
 from app.settings import Settings
-from app.xmore.ensemble import Fusion, Normalization
+from app.xmore.ensemble import Fusion
 
 app = typer.Typer(
     name="xmore",
@@ -126,9 +126,6 @@ def classify(
     fusion: Annotated[
         Fusion, typer.Option(help="How the votes of image and captions become one.")
     ] = Fusion.CONFIDENCE,
-    normalization: Annotated[
-        Normalization, typer.Option(help="How confidences become weights.")
-    ] = Normalization.REQUEST,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
 ) -> None:
     """Classify images in this process, without a server."""
@@ -144,7 +141,6 @@ def classify(
             templates=check_templates(template or [DEFAULT_TEMPLATE], "--template", settings),
             captions=captions,
             fusion=fusion,
-            normalization=normalization,
         )
     except Problem as problem:
         raise typer.BadParameter(problem.detail) from None

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from app.xmore.retrieval import RetrievedCaptions, retrieve
 
 DEFAULT_CAPTIONS = 16
 MAX_CAPTIONS = 64
+
+ServingNormalization = Literal[Normalization.REQUEST, Normalization.BATCH]
+"""What a request may ask for; its answer must not depend on requests before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class Question:
     templates: Sequence[str] = (DEFAULT_TEMPLATE,)
     captions: int = DEFAULT_CAPTIONS
     fusion: Fusion = Fusion.CONFIDENCE
-    normalization: Normalization = Normalization.REQUEST
+    normalization: ServingNormalization = Normalization.REQUEST
     top_k: int | None = None
 
 

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from app import __version__
-from app.api import problems
+from app.api import docs, problems
 from app.api.limits import BodyLimit, form_limits
 from app.api.routes import router
 from app.engine import Engine
@@ -48,6 +48,8 @@ def create_app(
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
         form_limits={
             "max_files": limits.max_files,
             "max_fields": limits.max_fields,
@@ -58,5 +60,6 @@ def create_app(
     app.state.service = None
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.include_router(router)
+    docs.install(app)
     problems.install(app)
     return app

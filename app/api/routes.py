@@ -27,7 +27,7 @@ from app.api.schemas import (
 )
 from app.clip.labels import DEFAULT_TEMPLATE
 from app.clip.precision import precision_name
-from app.engine import DEFAULT_CAPTIONS, MAX_CAPTIONS, Question
+from app.engine import DEFAULT_CAPTIONS, MAX_CAPTIONS, Question, ServingNormalization
 from app.service import Service
 from app.settings import Settings
 from app.xmore.ensemble import Fusion, Normalization
@@ -106,7 +106,7 @@ async def classify(
         ),
     ] = Fusion.CONFIDENCE,
     normalization: Annotated[
-        Normalization,
+        ServingNormalization,
         Form(
             description="`request`: each image by itself. `batch`: confidences are divided by "
             "their mean over the images of the request."

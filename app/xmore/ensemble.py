@@ -29,10 +29,15 @@ class Fusion(StrEnum):
 
 
 class Normalization(StrEnum):
-    """How confidences become weights."""
+    """How confidences become weights.
+
+    `stream` is the authors' evaluation loop: it depends on the order of the images, so it serves
+    comparison with the paper, not requests.
+    """
 
     REQUEST = "request"
     BATCH = "batch"
+    STREAM = "stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,8 @@ def modality_weights(
     """Weights of image and text, (images, 2), from their confidences, (images, 2).
 
     `request`: confidence over the sum of both. `batch`: the same after division by each modality's
-    mean over the images. Where both are zero each weighs one half.
+    mean over the images. `stream`: the same after division by the sum of that modality's
+    confidences up to and with the image. Where both are zero each weighs one half.
     """
     match fusion:
         case Fusion.MEAN:
@@ -110,9 +116,10 @@ def modality_weights(
             return np.broadcast_to([1.0, 0.0], confidences.shape).copy()
         case Fusion.TEXT:
             return np.broadcast_to([0.0, 1.0], confidences.shape).copy()
-    if normalization is Normalization.BATCH:
-        means = confidences.mean(axis=0, keepdims=True)
-        confidences = np.divide(confidences, means, out=np.zeros_like(confidences), where=means > 0)
+    if normalization is not Normalization.REQUEST:
+        batch = normalization is Normalization.BATCH
+        usual = confidences.mean(axis=0, keepdims=True) if batch else confidences.cumsum(axis=0)
+        confidences = np.divide(confidences, usual, out=np.zeros_like(confidences), where=usual > 0)
     totals = confidences.sum(axis=-1, keepdims=True)
     weights: Probabilities = np.full_like(confidences, 0.5)
     np.divide(confidences, totals, out=weights, where=totals > 0)

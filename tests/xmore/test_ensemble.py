@@ -168,6 +168,14 @@ def test_batch_weights_divide_by_each_modalitys_mean_first() -> None:
     np.testing.assert_allclose(weights[1], [4 / 13, 9 / 13])
 
 
+def test_stream_weights_divide_by_each_modalitys_sum_so_far() -> None:
+    weights = modality_weights(
+        np.array([[0.8, 0.1], [0.4, 0.3]]), Fusion.CONFIDENCE, Normalization.STREAM
+    )
+    # The first image divides by itself; sums are then 1.2 and 0.4: (1/3, 3/4).
+    np.testing.assert_allclose(weights, [[0.5, 0.5], [4 / 13, 9 / 13]])
+
+
 def test_vote_survives_a_large_logit_scale() -> None:
     p = vote(np.eye(1, DIM, dtype=np.float32), np.eye(3, DIM, dtype=np.float32), 1e5)
     assert p.tolist() == [[1.0, 0.0, 0.0]]
