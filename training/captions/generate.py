@@ -17,7 +17,9 @@ Style = Literal["scene", "description"]
 
 _ARTICLE = re.compile(r"^(a|an) ", re.IGNORECASE)
 # Words that begin with a vowel letter but not with a vowel sound, and the other way round.
-_CONSONANT_SOUND = re.compile(r"^(uni|use|usu|uti|eu|one\b|once|ukulele|ufo|u-)", re.IGNORECASE)
+_CONSONANT_SOUND = re.compile(
+    r"^(uni|use|usu|ute\b|uti|eu|one\b|once|ukulele|ufo|u-)", re.IGNORECASE
+)
 _VOWEL_SOUND = re.compile(r"^(hour|honest|heir|x-ray|mp3|(suv|lcd|led|rv|fm)\b)", re.IGNORECASE)
 
 
