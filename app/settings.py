@@ -24,7 +24,13 @@ class Precision(StrEnum):
 class Settings(BaseSettings):
     """Settings of the service; each is the environment variable `XMORE_` and its name."""
 
-    model_config = SettingsConfigDict(env_prefix="XMORE_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="XMORE_",
+        env_file=".env",
+        # Compose files pass on variables that nobody set as empty ones.
+        env_ignore_empty=True,
+        extra="ignore",
+    )
 
     model: Annotated[
         str,

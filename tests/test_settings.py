@@ -73,6 +73,14 @@ def test_each_setting_is_an_environment_variable(
     assert getattr(Settings(), name) == value
 
 
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XMORE_PORT", "")
+    monkeypatch.setenv("XMORE_PRETRAINED", "")
+    settings = Settings()
+    assert settings.port == 8000
+    assert settings.pretrained is None
+
+
 def test_variables_without_the_prefix_are_others_business(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "1234")
     monkeypatch.setenv("XMORE_NO_SUCH_SETTING", "1")
