@@ -32,7 +32,9 @@ FROM python:3.11-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --create-home xmore
+    && useradd --system --uid 10001 --create-home xmore \
+    # A volume mounted here takes over its owner, so weights can be downloaded without root.
+    && install --directory --owner=xmore /home/xmore/.cache
 
 COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \
