@@ -24,7 +24,7 @@ from training.captions.lexicon import read_lexicons
 from training.export import assemble, export
 from training.features import Features, extract
 from training.head import JointSpace, Names, Photos, Recipe, train_head
-from training.sources import CLASS_NAMES, Places, is_for_training, read_photos
+from training.sources import CLASS_NAMES, Photo, Places, is_for_training, read_photos
 from training.teacher import EmbeddingCache
 from training.text_tower import Schedule, embed_texts, train_text_tower
 from training.texts import PLAIN_PROMPT, choose
@@ -99,7 +99,7 @@ class Run:
         logger.info("%d captions, %s", manifest.captions, manifest.faiss.factory)
 
     def evaluate(self) -> None:
-        """Measure models/mini on data/eval."""
+        """Measure models/mini on data/eval, and on the test split of Flickr8k."""
         model = load_model(f"local-dir:{MODEL_DIR}", None, Precision.FP32)
         for path in sorted((self._places.data / "eval").glob("*.tar")):
             result = measure.zero_shot(model, measure.read_tar(path))
@@ -109,6 +109,13 @@ class Run:
                 result.accuracy,
                 result.calibration_error,
             )
+        test = [photo for photo in read_photos(self._places.data) if _held_out(photo)]
+        recall = measure.text_to_image_recall(model, test)
+        logger.info("Flickr8k, %d test photos: text-to-image R@5 %.1f %%", len(test), recall)
+
+
+def _held_out(photo: Photo) -> bool:
+    return photo.key.startswith("flickr8k") and photo.split == "test"
 
 
 def _names(tower: TextTransformer, nodes: list[str]) -> Names:

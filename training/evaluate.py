@@ -1,7 +1,7 @@
-"""Step `evaluate`: zero-shot accuracy and calibration of a model directory on labelled folders."""
+"""Step `evaluate`: accuracy and calibration on labelled folders, recall on held-out captions."""
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from app.clip.decode import decode_image
 from app.clip.labels import DEFAULT_TEMPLATE, LabelEncoder
 from app.clip.model import ClipModel
 from app.xmore.ensemble import vote
+from training.sources import Photo
 
 _BATCH = 32
 _BINS = 15
@@ -72,6 +73,16 @@ def zero_shot(model: ClipModel, images: LabelledImages, template: str = DEFAULT_
     w = LabelEncoder(model.encode_texts, 0).embed(images.labels, [template])
     p = vote(image_embeddings(model, images.files), w, model.logit_scale)
     return score(p, images.targets)
+
+
+def text_to_image_recall(model: ClipModel, photos: Sequence[Photo], k: int = 5) -> float:
+    """R@k in percent: how often a caption finds its own photo among its k nearest of all photos."""
+    v = image_embeddings(model, [photo.jpeg for photo in photos])
+    hits = []
+    for row, photo in enumerate(photos):
+        nearest = np.argsort(-(model.encode_texts(photo.captions) @ v.T), axis=1)[:, :k]
+        hits += (nearest == row).any(axis=1).tolist()
+    return 100 * float(np.mean(hits))
 
 
 def score(p: npt.NDArray[np.float64], targets: npt.NDArray[np.int64]) -> Score:
