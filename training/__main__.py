@@ -6,6 +6,7 @@ was.
 
 import argparse
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,13 +120,20 @@ def _held_out(photo: Photo) -> bool:
 
 
 def _names(tower: TextTransformer, nodes: list[str]) -> Names:
-    rows = {name.casefold(): row for row, name in enumerate(CLASS_NAMES)}
-    own = [caption for caption in generate(read_lexicons()) if caption.noun.casefold() in rows]
+    # Some classes share a name: ImageNet has sunglasses twice.
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, name in enumerate(CLASS_NAMES):
+        rows[name.casefold()].append(row)
+    own = [
+        (caption.text, row)
+        for caption in generate(read_lexicons())
+        for row in rows.get(caption.noun.casefold(), ())
+    ]
     return Names(
         classes=embed_texts(tower, [PLAIN_PROMPT.format(name) for name in CLASS_NAMES]),
         nodes=embed_texts(tower, [PLAIN_PROMPT.format(name) for name in nodes]),
-        captions=embed_texts(tower, [caption.text for caption in own]),
-        captions_class=torch.tensor([rows[caption.noun.casefold()] for caption in own]),
+        captions=embed_texts(tower, [text for text, _ in own]),
+        captions_class=torch.tensor([row for _, row in own]),
     )
 
 

@@ -207,7 +207,8 @@ def _save(path: Path, state: dict[str, object]) -> None:
     partial.rename(path)
 
 
-@torch.inference_mode()
+# Not inference_mode: the head's loss uses these embeddings beside weights that need gradients.
+@torch.no_grad()
 def embed_texts(tower: TextTransformer, texts: list[str]) -> Tensor:
     """Unit-norm embeddings of texts, (n, 512) float32."""
     tokens = torch.from_numpy(tokenize(texts)).long()
