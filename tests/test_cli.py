@@ -147,7 +147,7 @@ def test_a_file_that_is_no_image_fails(photo: Path) -> None:
 def test_a_bad_index_directory_fails(monkeypatch: pytest.MonkeyPatch, photo: Path) -> None:
     monkeypatch.setenv("XMORE_INDEX", "nowhere")
     said = refused(1, "classify", photo, *LABELS)
-    assert said.startswith("error: nowhere is not a caption collection")
+    assert said.startswith("error: nowhere: not a caption collection")
     assert "xmore index build" in said
 
 
