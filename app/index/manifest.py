@@ -5,21 +5,21 @@ import json
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-FORMAT_VERSION = 2
+FORMAT_VERSION: Final = 2
 MANIFEST = "manifest.json"
 REPORT = "build_report.json"
 
-FAISS_FILE = "search.faiss"
-LISTS_FILE = "search.ivfdata"
-EXACT_FILE = "search.npy"
-TEXT_FILE = "captions.txt"
-OFFSETS_FILE = "offsets.npy"
-CAPTION_VECTORS_FILE = "captions.npy"
-FIRST_CAPTION_FILE = "first_caption.npy"
+FAISS_FILE: Final = "search.faiss"
+LISTS_FILE: Final = "search.ivfdata"
+EXACT_FILE: Final = "search.npy"
+TEXT_FILE: Final = "captions.txt"
+OFFSETS_FILE: Final = "offsets.npy"
+CAPTION_VECTORS_FILE: Final = "captions.npy"
+FIRST_CAPTION_FILE: Final = "first_caption.npy"
 
 FileName = Literal[
     "search.faiss",

@@ -128,10 +128,15 @@ class SearchIndex:
         # A deep search needs enough lists to hold `count` vectors, and as many again.
         lists = self._ivf.nlist
         needed = -(-2 * count * lists // len(self))
-        parameters = faiss.SearchParametersIVF(nprobe=min(lists, max(self._stamp.nprobe, needed)))
-        if isinstance(self._index, faiss.IndexPreTransform):
-            return faiss.SearchParametersPreTransform(index_params=parameters)
-        return parameters
+        parameters = faiss.SearchParametersIVF()
+        parameters.nprobe = min(lists, max(self._stamp.nprobe, needed))
+        if not isinstance(self._index, faiss.IndexPreTransform):
+            return parameters
+        outer = faiss.SearchParametersPreTransform()
+        outer.index_params = parameters
+        # FAISS keeps a bare pointer; the outer one has to hold on to what it points to.
+        outer.referenced_objects = [parameters]
+        return outer
 
     def vectors(self, rows: IdArray) -> FloatArray:
         """Stored vectors of rows, (n, d), normalised again after compression.
@@ -251,7 +256,7 @@ def _last_words(error: Exception) -> str:
     return str(error).rpartition(": ")[2].strip()
 
 
-def _training_size(entries: int, dim: int, ivf: faiss.IndexIVF | None) -> int:
+def _training_size(entries: int, dim: int, ivf: Any) -> int:
     wanted = max(_EXACT_BELOW, 0 if ivf is None else _PER_LIST * ivf.nlist)
     return min(entries, wanted, _TRAINING_BYTES // (4 * dim))
 
@@ -281,7 +286,7 @@ def _write_lists(index: faiss.Index, blocks: Blocks, directory: Path) -> None:
         parts.append(directory / f"part-{len(parts):06d}.faiss")
         faiss.write_index(part, str(parts[-1]))
     merge_ondisk(index, [str(part) for part in parts], str(directory / LISTS_FILE))
-    lists = faiss.downcast_InvertedLists(faiss.extract_index_ivf(index).invlists)
+    lists: Any = faiss.downcast_InvertedLists(_inverted(index).invlists)
     # The name alone: a collection may be moved, and is the same wherever it was built.
     lists.filename = LISTS_FILE
     faiss.write_index(index, str(directory / FAISS_FILE))
@@ -350,7 +355,7 @@ def _is_faithful(index: faiss.Index, blocks: Blocks) -> bool:
     return bool(cosines.min() >= _FAITHFUL)
 
 
-def _inverted(index: faiss.Index) -> faiss.IndexIVF | None:
+def _inverted(index: faiss.Index) -> Any:
     """The index of inverted lists in an index, if there is one."""
     return faiss.try_extract_index_ivf(index)
 
@@ -372,7 +377,7 @@ def _read(directory: Path) -> faiss.Index:
     return index
 
 
-def _map_lists(ivf: faiss.IndexIVF, path: Path) -> None:
+def _map_lists(ivf: Any, path: Path) -> None:
     """Map the inverted lists from beside the index, wherever the collection has been moved."""
     lists = faiss.downcast_InvertedLists(ivf.invlists)
     if not isinstance(lists, faiss.OnDiskInvertedLists) or not path.is_file():

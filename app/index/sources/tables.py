@@ -158,9 +158,12 @@ def _csv_rows(path: Path, columns: Columns, images: bool) -> Iterator[Row | Faul
     with open_file(path) as file:
         lines = file.lines()
         delimiter = _delimiter(path)
-        # In tab-separated tables a quote is a letter like any other.
-        quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-        reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, quoting=quoting)
+        reader = csv.reader(
+            (f"{line}\n" for line in lines),
+            delimiter=delimiter,
+            # In tab-separated tables a quote is a letter like any other.
+            quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL,
+        )
         header = next(reader, None)
         if header is None:
             return
