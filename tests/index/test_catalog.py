@@ -2,7 +2,6 @@
 
 import gc
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,7 +130,7 @@ def test_reloading_leaks_no_files(catalog: Catalog) -> None:
     def open_files() -> int:
         gc.collect()
         maps = Path("/proc/self/maps").read_text().count(TEXT_FILE)
-        return len(os.listdir("/proc/self/fd")) + maps
+        return len(list(Path("/proc/self/fd").iterdir())) + maps
 
     if not Path("/proc/self/maps").exists():
         pytest.skip("needs Linux's /proc")

@@ -1,6 +1,7 @@
 """Whatever happens to a collection's files: it is refused in words, or answers as before."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -68,14 +69,13 @@ def test_a_mutated_file_is_refused_in_words_or_changes_nothing(
         else:
             content[position : position + 64] = bytes(len(content[position : position + 64]))
         (copy / name).write_bytes(content)
-        try:
-            found = answers(copy)
-        except CollectionError as error:
-            assert str(error)
+        # Any other exception fails the test. A manifest may differ and still be right: its name.
+        if name == MANIFEST or bytes(content) == (whole / name).read_bytes():
+            with suppress(CollectionError):
+                assert len(answers(copy)) == 8
         else:
-            # A name in the manifest may change, and what serves is then still the same.
-            assert name == MANIFEST or bytes(content) == (whole / name).read_bytes()
-            assert len(found) > 0
+            with pytest.raises(CollectionError, match=name):
+                answers(copy)
 
 
 @pytest.mark.parametrize("name", FILES)
