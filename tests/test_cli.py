@@ -245,7 +245,7 @@ def pictures(folder: Path) -> Path:
     return folder
 
 
-def test_pairs_are_built_from_a_folder_and_what_is_broken_is_reported(photo: Path) -> None:
+def test_pairs_are_built_from_a_folder_and_what_is_broken_is_reported() -> None:
     folder = pictures(Path("pictures"))
     result = run("index", "build", folder, "--out", "made", "--kind", "pairs")
     assert result.exit_code == 0, result.output
