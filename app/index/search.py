@@ -132,7 +132,7 @@ class SearchIndex:
         parameters.nprobe = min(lists, max(self._stamp.nprobe, needed))
         if not isinstance(self._index, faiss.IndexPreTransform):
             return parameters
-        outer = faiss.SearchParametersPreTransform()
+        outer: Any = faiss.SearchParametersPreTransform()
         outer.index_params = parameters
         # FAISS keeps a bare pointer; the outer one has to hold on to what it points to.
         outer.referenced_objects = [parameters]
