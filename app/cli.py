@@ -341,7 +341,7 @@ def index_verify(
     ] = True,
     least_recall: Annotated[
         float, typer.Option(min=0, max=1, help="Least recall@16 against exact search.")
-    ] = 0.9,
+    ] = 0.8,
 ) -> None:
     """Check a collection's files, counts, recall, and that captions fit their vectors."""
     from app.clip.model import load_model

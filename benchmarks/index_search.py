@@ -42,7 +42,7 @@ from app.index.search import (
 from app.index.store import write_store
 
 DIM = 512
-CENTRES = 10_000
+CENTRES = 5000
 BLOCK = 50_000
 QUERIES = 1000
 NOISE = 0.7

@@ -35,6 +35,8 @@ _PER_LIST = 64
 _PROBES = 256
 _WANTED_RECALL = 0.97
 _ENOUGH_GAIN = 0.002
+_LEAST_CAP = 8
+_LARGEST_SHARE = 8
 _K_FACTOR = 8
 _FAITHFUL = 0.99
 _BLOCK_ROWS = 8192
@@ -322,13 +324,15 @@ def _measure(
         return FaissStamp(factory=factory, k_factor=k_factor)
     queries = probe_queries(probes, kind)
     truth = exact_search(queries, blocks(), min(RECALL_AT, int(index.ntotal)))
+    # Where neighbours lie everywhere, only visiting all lists would find them: no search at all.
+    most = min(ivf.nlist, max(_LEAST_CAP, ivf.nlist // _LARGEST_SHARE))
     nprobe, best = 1, 0.0
     while True:
         stamp = FaissStamp(factory=factory, nprobe=nprobe, k_factor=k_factor)
         recall = SearchIndex(index, stamp, exact).recall(queries, truth)
-        if recall >= _WANTED_RECALL or nprobe >= ivf.nlist or 0 < recall < best + _ENOUGH_GAIN:
+        if recall >= _WANTED_RECALL or nprobe >= most or 0 < recall < best + _ENOUGH_GAIN:
             return stamp
-        nprobe, best = min(2 * nprobe, int(ivf.nlist)), recall
+        nprobe, best = min(2 * nprobe, most), recall
 
 
 def write_vectors(blocks: Blocks, rows: int, dim: int, path: Path) -> None:

@@ -18,7 +18,7 @@ from app.index.search import (
 
 EmbedTexts = Callable[[Sequence[str]], FloatArray]
 
-LEAST_RECALL = 0.9
+LEAST_RECALL = 0.8
 _QUERIES = 256
 _CAPTIONS = 64
 _LEAST_COSINE = 0.95
