@@ -11,12 +11,21 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from app import __version__
+from app.index.manifest import REPORT, Kind
 from app.settings import Settings
 from app.xmore.ensemble import Fusion
 
@@ -191,76 +200,193 @@ def _print_result(result: Any) -> None:
     _out.print()
 
 
+ModelOption = Annotated[str | None, typer.Option(help="The model of the collection. [XMORE_MODEL]")]
+PretrainedOption = Annotated[
+    str | None, typer.Option(help="Weights of an architecture. [XMORE_PRETRAINED]")
+]
+DirectoryArgument = Annotated[Path, typer.Argument(help="A caption collection.")]
+
+
 @index_app.command("build")
 def index_build(
-    source: Annotated[
-        Path,
-        typer.Argument(exists=True, dir_okay=False, readable=True, help="A caption a line, UTF-8."),
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            exists=True,
+            readable=True,
+            metavar="SOURCE...",
+            help="Files (.txt, .csv, .tsv, .jsonl, .parquet, COCO .json, .tar) or folders.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The directory to make.")],
+    kind: Annotated[
+        Kind,
+        typer.Option(help="captions: searched by their own embeddings; pairs: by their images'."),
+    ] = Kind.CAPTIONS,
     name: Annotated[str | None, typer.Option(help="Its name; default: the directory's.")] = None,
-    model: Annotated[str | None, typer.Option(help="The model to build for. [XMORE_MODEL]")] = None,
-    pretrained: Annotated[
-        str | None, typer.Option(help="Weights of an architecture. [XMORE_PRETRAINED]")
+    model: ModelOption = None,
+    pretrained: PretrainedOption = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="The column (or JSON key, or number from 1) of captions.")
     ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(help="The column (or JSON key, or number from 1) of images.")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="The folder of a table's images; default: its own."
+        ),
+    ] = None,
+    factory: Annotated[
+        str | None, typer.Option("--faiss", help="FAISS factory string; default: by size.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first bad row or image.")
+    ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Throw an unfinished build away.")
+    ] = False,
 ) -> None:
-    """Build a caption collection from a text file, for the model that will serve it."""
+    """Build a caption collection for the model that will serve it; go on after a kill."""
     from app.clip.model import load_model
-    from app.engine import stamp
-    from app.index.build import build_collection, unique_captions
+    from app.embedder import ClipEmbedder
+    from app.index.build import Options, build_collection
+    from app.index.shard import Step
+    from app.index.sources.detect import detect
+    from app.index.sources.record import Columns
 
     settings = _settings(model=model, pretrained=pretrained)
-    with _failures_in_words(), _progress() as progress:
+    with _failures_in_words(), _building() as progress:
+        found = detect(sources, Columns(text_column, image_column), images)
         encoder = load_model(settings.model, settings.pretrained, settings.precision)
-        try:
-            captions = list(unique_captions(source.read_text(encoding="utf-8-sig").split("\n")))
-        except UnicodeDecodeError as error:
-            _fail(f"{source} is not UTF-8 text ({error})")
-        task = progress.add_task("captions", total=len(captions))
-        manifest = build_collection(
-            captions,
+        task = progress.add_task("build", total=1.0, captions=0)
+        embedded = 0
+
+        def step(done: Step) -> None:
+            nonlocal embedded
+            embedded += done.captions
+            progress.update(task, completed=done.share, captions=embedded)
+
+        built = build_collection(
+            found,
             out,
-            name or out.resolve().name,
-            stamp(encoder),
-            encoder.encode_texts,
-            progress=lambda count: progress.advance(task, count),
+            ClipEmbedder(encoder, settings.max_pixels),
+            Options(
+                name=name or out.resolve().name,
+                kind=kind,
+                factory=factory,
+                strict=strict,
+                restart=restart,
+            ),
+            progress=step,
+            say=lambda words: progress.console.print(Text(words), highlight=False),
         )
-    _say(f"{out}: {manifest.captions} captions, FAISS {manifest.faiss.factory}")
+    manifest, report = built.manifest, built.report
+    of_images = "" if manifest.images is None else f" of {manifest.images} images"
+    _say(f"{out}: {manifest.captions} captions{of_images}, FAISS {manifest.faiss.factory}")
+    if report.faults:
+        _say_error_count(report.faults, out / REPORT)
+
+
+def _say_error_count(faults: int, report: Path) -> None:
+    _errors.print(
+        Text(f"{faults} rows or images could not be used; {report} says which and why."),
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @index_app.command("info")
-def index_info(
-    directory: Annotated[Path, typer.Argument(help="A caption collection.")],
-) -> None:
-    """Show what a collection is and which model it belongs to."""
+def index_info(directory: DirectoryArgument) -> None:
+    """Show what a collection is, which model it belongs to, and some of its captions."""
+    import numpy as np
+
     from app.index.collection import Collection
 
     with _failures_in_words():
-        collection = Collection.open(directory)
+        collection = Collection.open(directory, verify=False)
     manifest = collection.manifest
+    faiss = manifest.faiss
+    asked = {"nprobe": faiss.nprobe, "k_factor": faiss.k_factor}
     rows = {
         "name": manifest.name,
-        "kind": manifest.kind,
+        "kind": manifest.kind.value,
         "captions": str(manifest.captions),
+        "images": None if manifest.images is None else str(manifest.images),
         "model": f"{manifest.model.name} ({manifest.model.fingerprint[:12]})",
         "dimension": str(manifest.model.embed_dim),
-        "FAISS": manifest.faiss.factory,
+        "FAISS": ", ".join(
+            [faiss.factory, *(f"{key} {value}" for key, value in asked.items() if value)]
+        ),
         "size": f"{sum(file.bytes for file in manifest.files.values()) / 1e6:.1f} MB",
         "fingerprint": manifest.fingerprint,
     }
     for key, value in rows.items():
-        _say(f"{key:<12} {value}")
+        if value is not None:
+            _say(f"{key:<12} {value}")
+    shown = np.linspace(0, len(collection) - 1, min(_CAPTIONS_SHOWN, len(collection)))
+    for caption in collection.texts(shown.astype(np.int64)):
+        _say(f"  {caption}", style="dim")
+
+
+@index_app.command("verify")
+def index_verify(
+    directory: DirectoryArgument,
+    model: ModelOption = None,
+    pretrained: PretrainedOption = None,
+    with_model: Annotated[
+        bool,
+        typer.Option("--with-model/--without-model", help="Embed some captions anew and compare."),
+    ] = True,
+    least_recall: Annotated[
+        float, typer.Option(min=0, max=1, help="Least recall@16 against exact search.")
+    ] = 0.8,
+) -> None:
+    """Check a collection's files, counts, recall, and that captions fit their vectors."""
+    from app.clip.model import load_model
+    from app.engine import stamp
+    from app.index.collection import Collection
+    from app.index.verify import verify
+
+    settings = _settings(model=model, pretrained=pretrained)
+    with _failures_in_words():
+        encode = None
+        if with_model:
+            collection = Collection.open(directory, verify=False)
+            encoder = load_model(settings.model, settings.pretrained, settings.precision)
+            collection.check_model(stamp(encoder))
+            encode = encoder.encode_texts
+        verified = verify(directory, encode, least_recall)
+    _say(f"recall@16    {verified.recall:.3f} on {verified.queries} queries")
+    if verified.least_cosine is not None:
+        _say(
+            f"in step      {verified.captions} captions embedded anew, "
+            f"least cosine {verified.least_cosine:.3f}"
+        )
+    _say(f"{directory} is sound")
 
 
 def _say(line: str, style: str | None = None) -> None:
     _out.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
-def _progress() -> Progress:
+class _RateColumn(ProgressColumn):
+    """Captions so far, and how many a second."""
+
+    def render(self, task: Task) -> Text:
+        """`12,000 captions, 340/s`."""
+        captions = int(task.fields["captions"])
+        rate = captions / task.elapsed if task.elapsed else 0.0
+        return Text(f"{captions:,} captions, {rate:,.0f}/s")
+
+
+def _building() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
+        _RateColumn(),
         TimeRemainingColumn(),
         console=_errors,
     )

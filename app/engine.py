@@ -14,7 +14,7 @@ from torch import Tensor
 from app.clip.decode import ImageError, decode_image
 from app.clip.labels import DEFAULT_TEMPLATE, LabelEncoder
 from app.clip.model import ClipModel, load_model
-from app.index.collection import Collection
+from app.index.catalog import Catalog, NamedDirectory
 from app.index.manifest import ModelStamp
 from app.settings import Settings
 from app.xmore.ensemble import IMAGE, TEXT, Ensemble, Fusion, Normalization, ensemble
@@ -56,6 +56,7 @@ class Question:
         fusion: how the votes of image and captions become one.
         normalization: how confidences become weights.
         top_k: how many predictions are returned; None for all.
+        index: the collection to retrieve from, by name; None for the default.
     """
 
     labels: Sequence[str]
@@ -64,6 +65,7 @@ class Question:
     fusion: Fusion = Fusion.CONFIDENCE
     normalization: ServingNormalization = Normalization.REQUEST
     top_k: int | None = None
+    index: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Modality:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A retrieved caption and its cosine similarity to the image."""
+    """A retrieved caption and its cosine similarity to what was searched."""
 
     id: int
     text: str
@@ -127,10 +129,19 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """The answer to one request."""
+    """The answer to one request; `index` names the collection that it was retrieved from."""
 
     results: list[ImageResult]
     timings: Timings
+    index: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The captions found for a query, best first, and the collection that they are from."""
+
+    captions: list[Caption]
+    index: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +155,18 @@ class DecodedImage:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A model and a collection that belong together. Methods may be called from any thread."""
+    """A model and collections that belong together. Methods may be called from any thread."""
 
     model: ClipModel
-    collection: Collection
+    catalog: Catalog
     labels: LabelEncoder
     max_pixels: int
+    verify_index: bool = True
     threads: int = field(default_factory=torch.get_num_threads)
 
     @classmethod
     def load(cls, settings: Settings) -> Self:
-        """Load model and collection, and check that they belong together.
+        """Load model and collections, and check that they belong together.
 
         Raises:
             ModelError: the model cannot be loaded.
@@ -163,11 +175,20 @@ class Engine:
         threads = settings.threads or len(os.sched_getaffinity(0))
         torch.set_num_threads(threads)
         # The manifest is read first: a wrong path should not cost the loading of a model.
-        collection = Collection.open(settings.index)
+        places = [NamedDirectory(name, directory) for name, directory in settings.collections]
+        catalog = Catalog.open(places, settings.verify_index)
         model = load_model(settings.model, settings.pretrained, settings.precision)
-        collection.check_model(stamp(model))
+        catalog.check_model(stamp(model))
         labels = LabelEncoder(model.encode_texts, settings.label_cache_size)
-        return cls(model, collection, labels, settings.max_pixels, threads)
+        return cls(model, catalog, labels, settings.max_pixels, settings.verify_index, threads)
+
+    def reload(self) -> None:
+        """Open the collections' directories again and swap them in.
+
+        Raises:
+            ReloadError: one of them is bad; the old ones go on serving.
+        """
+        self.catalog.reload(stamp(self.model), self.verify_index)
 
     def decode(self, file: ImageFile, position: int = 0) -> DecodedImage:
         """Decode and preprocess one image of a request.
@@ -189,13 +210,17 @@ class Engine:
         Args:
             images: at least one.
             question: labels and how to decide between them.
+
+        Raises:
+            UnknownCollectionError: the question names a collection that is not open.
         """
+        index, collection = self.catalog.choose(question.index)
         timings = Timings(decode_ms=sum(image.decode_ms for image in images))
         with timings.stage("encode"):
             v = self.model.encode_images([image.pixels for image in images])
             w = self.labels.embed(question.labels, question.templates)
         with timings.stage("retrieve"):
-            captions = retrieve(v, self.collection, question.captions)
+            captions = retrieve(v, collection, question.captions)
         with timings.stage("fuse"):
             fused = ensemble(
                 v,
@@ -209,7 +234,20 @@ class Engine:
                 _image_result(image.filename, row, fused, captions[row], question)
                 for row, image in enumerate(images)
             ]
-        return Classification(results, timings)
+        return Classification(results, timings, index)
+
+    def search(self, query: DecodedImage | str, k: int, index: str | None = None) -> Found:
+        """The k captions that fit an image or a text best.
+
+        Raises:
+            UnknownCollectionError: no collection of this name is open.
+        """
+        name, collection = self.catalog.choose(index)
+        if isinstance(query, str):
+            embedding = self.model.encode_texts([query])
+        else:
+            embedding = self.model.encode_images([query.pixels])
+        return Found(_captions(retrieve(embedding, collection, k)[0]), name)
 
     def classify(self, files: Sequence[ImageFile], question: Question) -> Classification:
         """Decode and answer in the calling thread.
@@ -244,13 +282,15 @@ def _image_result(
         ],
         image=_modality(fused, row, IMAGE),
         text=_modality(fused, row, TEXT),
-        captions=[
-            Caption(int(id_), text, float(similarity))
-            for id_, text, similarity in zip(
-                captions.ids, captions.texts, captions.similarities, strict=True
-            )
-        ],
+        captions=_captions(captions),
     )
+
+
+def _captions(found: RetrievedCaptions) -> list[Caption]:
+    return [
+        Caption(int(id_), text, float(similarity))
+        for id_, text, similarity in zip(found.ids, found.texts, found.similarities, strict=True)
+    ]
 
 
 def _modality(fused: Ensemble, row: int, column: int) -> Modality:

@@ -8,11 +8,13 @@ from starlette.concurrency import run_in_threadpool
 
 from app import __version__
 from app.api import docs, problems
+from app.api.collections import router as collections_router
 from app.api.limits import BodyLimit, form_limits
 from app.api.routes import router
 from app.engine import Engine
 from app.service import Service
 from app.settings import Settings
+from app.signals import reload_on_hangup
 
 DESCRIPTION = """\
 Zero-shot image classification with the reasons attached.
@@ -38,7 +40,8 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = Service(await run_in_threadpool(load_engine, settings))
         app.state.service = service
-        yield
+        with reload_on_hangup(service):
+            yield
         app.state.service = None
         await run_in_threadpool(service.close)
 
@@ -60,6 +63,7 @@ def create_app(
     app.state.service = None
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.include_router(router)
+    app.include_router(collections_router)
     docs.install(app)
     problems.install(app)
     return app

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from app.engine import Classification, Engine, ImageFile, Question
+from app.engine import Classification, Engine, Found, ImageFile, Question
 
 T = TypeVar("T")
 
@@ -44,6 +44,26 @@ class Service:
             )
         )
         return await self._run(self._worker, partial(self.engine.answer, images, question))
+
+    async def search(self, query: ImageFile | str, k: int, index: str | None) -> Found:
+        """The captions nearest to an image or a text.
+
+        Raises:
+            BadImageError: the image cannot be used.
+            UnknownCollectionError: no collection of this name is open.
+        """
+        if isinstance(query, str):
+            return await self._run(self._worker, partial(self.engine.search, query, k, index))
+        image = await self._run(self._decoders, partial(self.engine.decode, query))
+        return await self._run(self._worker, partial(self.engine.search, image, k, index))
+
+    async def reload(self) -> None:
+        """Swap the collections for what their directories hold now; requests go on meanwhile.
+
+        Raises:
+            ReloadError: one of them is bad; the old ones go on serving.
+        """
+        await asyncio.to_thread(self.engine.reload)
 
     async def is_alive(self, patience: float = 30.0) -> bool:
         """Whether the inference worker takes work; False if it is stuck for `patience` seconds."""

@@ -2,15 +2,19 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
 
 LOCAL_DIR = "local-dir:"
 HUB = "hf-hub:"
+
+
+def _path_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
 
 
 class Precision(StrEnum):
@@ -44,8 +48,20 @@ class Settings(BaseSettings):
         Field(description="open_clip's tag or a weights file, for an architecture by name."),
     ] = None
     index: Annotated[
-        Path, Field(description="Directory of the caption collection (`xmore index build`).")
-    ] = ROOT / "index_data" / "default"
+        str,
+        BeforeValidator(_path_as_text),
+        Field(
+            description="Directory of the caption collection (`xmore index build`), or several "
+            "by name: `name=DIR,other=DIR2`, the first of which is the default."
+        ),
+    ] = str(ROOT / "index_data" / "default")
+    verify_index: Annotated[
+        bool,
+        Field(
+            description="Compare checksums when a collection is opened, which reads it once; "
+            "otherwise only the sizes of its files."
+        ),
+    ] = True
     precision: Annotated[
         Precision,
         Field(description="`auto` takes bf16 where the CPU has AMX or AVX512-BF16, else fp32."),
@@ -88,6 +104,30 @@ class Settings(BaseSettings):
                 "weights (for instance `openai`), or use local-dir:DIR or hf-hub:ORG/NAME"
             )
         return self
+
+    @field_validator("index")
+    @classmethod
+    def _collections_are_named(cls, index: str) -> str:
+        entries = index.split(",") if "=" in index else [index]
+        names = [entry.partition("=")[0].strip() for entry in entries]
+        if "=" in index and not all(
+            name and directory.strip()
+            for name, _, directory in (entry.partition("=") for entry in entries)
+        ):
+            raise ValueError("either one directory, or name=DIR,other=DIR2")
+        if not index.strip():
+            raise ValueError("names no directory")
+        if len(set(names)) < len(names):
+            raise ValueError("two collections have the same name")
+        return index
+
+    @property
+    def collections(self) -> list[tuple[str | None, Path]]:
+        """Name and directory of each collection, the default first; one alone has no name here."""
+        if "=" not in self.index:
+            return [(None, Path(self.index))]
+        entries = (entry.partition("=") for entry in self.index.split(","))
+        return [(name.strip(), Path(directory.strip())) for name, _, directory in entries]
 
     @property
     def max_body_bytes(self) -> int:

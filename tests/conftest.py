@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from app.clip.model import ClipModel, load_model
-from app.engine import Engine, stamp
-from app.index.build import build_collection
+from app.embedder import ClipEmbedder
+from app.engine import Engine
+from app.index.build import Options, build_collection
+from app.index.sources.detect import captions_in_memory
 from app.settings import Precision, Settings
 
 TINY_CONFIG: dict[str, Any] = {
@@ -69,7 +71,12 @@ def tiny_model(tiny_model_dir: Path) -> ClipModel:
 @pytest.fixture(scope="session")
 def tiny_index_dir(tmp_path_factory: pytest.TempPathFactory, tiny_model: ClipModel) -> Path:
     directory = tmp_path_factory.mktemp("indexes") / "tiny-index"
-    build_collection(CAPTIONS, directory, "tiny-index", stamp(tiny_model), tiny_model.encode_texts)
+    build_collection(
+        [captions_in_memory(CAPTIONS)],
+        directory,
+        ClipEmbedder(tiny_model, max_pixels=1_000_000),
+        Options(name="tiny-index"),
+    )
     return directory
 
 
@@ -77,7 +84,7 @@ def tiny_index_dir(tmp_path_factory: pytest.TempPathFactory, tiny_model: ClipMod
 def tiny_settings(tiny_model_dir: Path, tiny_index_dir: Path) -> Settings:
     return Settings(
         model=f"local-dir:{tiny_model_dir}",
-        index=tiny_index_dir,
+        index=str(tiny_index_dir),
         precision=Precision.FP32,
         threads=1,
         max_image_bytes=200_000,

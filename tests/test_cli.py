@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +148,7 @@ def test_a_file_that_is_no_image_fails(photo: Path) -> None:
 def test_a_bad_index_directory_fails(monkeypatch: pytest.MonkeyPatch, photo: Path) -> None:
     monkeypatch.setenv("XMORE_INDEX", "nowhere")
     said = refused(1, "classify", photo, *LABELS)
-    assert said.startswith("error: nowhere is not a caption collection")
+    assert said.startswith("error: nowhere: not a caption collection")
     assert "xmore index build" in said
 
 
@@ -231,6 +232,64 @@ def test_a_source_without_captions_fails(content: bytes, said: str) -> None:
     assert result.exit_code == 1
     assert said in result.stderr
     assert not Path("made").exists()
+
+
+def pictures(folder: Path) -> Path:
+    folder.mkdir()
+    rows = ["image,caption"]
+    for number in range(5):
+        (folder / f"{number}.png").write_bytes(encode(gradient().rotate(30 * number)))
+        rows += [f"{number}.png,turned {number} times", f"{number}.png,picture {number}"]
+    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "captions.txt").write_text("\n".join([*rows, "broken.png,a broken one"]))
+    return folder
+
+
+def test_pairs_are_built_from_a_folder_and_what_is_broken_is_reported() -> None:
+    folder = pictures(Path("pictures"))
+    result = run("index", "build", folder, "--out", "made", "--kind", "pairs")
+    assert result.exit_code == 0, result.output
+    assert "made: 10 captions of 5 images, FAISS SQfp16" in unstyle(result.stdout)
+    assert "1 rows or images could not be used" in unstyle(result.stderr)
+    report = json.loads(Path("made/build_report.json").read_text())
+    assert [sample["origin"] for sample in report["samples"]] == ["captions.txt:12"]
+    said = answered("index", "info", "made")
+    assert "kind         pairs" in said
+    assert "images       5" in said
+    assert "  turned 0 times" in said
+
+    refused_ = run("index", "build", folder, "--out", "other", "--kind", "pairs", "--strict")
+    assert refused_.exit_code == 1
+    assert "captions.txt:12: not an image" in unstyle(refused_.stderr)
+    assert not Path("other").exists()
+
+
+def test_columns_and_the_index_type_may_be_chosen() -> None:
+    rows = "".join(f"web\tcaption {number}\n" for number in range(60))
+    Path("bare.tsv").write_text(rows)
+    chosen = ["--text-column", "2", "--faiss", "IVF2,SQ8"]
+    said = answered("index", "build", "bare.tsv", "--out", "made", *chosen)
+    assert said.endswith("made: 60 captions, FAISS IVF2,SQ8\n")
+    assert "nprobe" in answered("index", "info", "made")
+    assert "knows no index type 'XYZ'" in unstyle(
+        run(
+            "index", "build", "bare.tsv", "--out", "o", "--text-column", "2", "--faiss", "XYZ"
+        ).stderr
+    )
+
+
+def test_a_sound_collection_is_verified(tiny_index_dir: Path) -> None:
+    said = answered("index", "verify", tiny_index_dir)
+    assert "recall@16    1.000" in said
+    assert "24 captions embedded anew" in said
+    assert "is sound" in said
+    assert "embedded anew" not in answered("index", "verify", tiny_index_dir, "--without-model")
+
+
+def test_a_damaged_collection_fails_verification(tiny_index_dir: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny_index_dir, tmp_path / "copy")
+    (copy / "captions.txt").write_text("damaged")
+    assert "captions.txt is damaged" in refused(1, "index", "verify", copy, "--without-model")
 
 
 def test_a_missing_source_is_a_usage_error() -> None:

@@ -28,7 +28,10 @@ def test_defaults_need_no_environment() -> None:
     assert settings.model.startswith("local-dir:")
     assert settings.model.endswith("mini")
     assert settings.pretrained is None
-    assert settings.index.parts[-2:] == ("index_data", "default")
+    ((name, directory),) = settings.collections
+    assert name is None
+    assert directory.parts[-2:] == ("index_data", "default")
+    assert settings.verify_index
     assert settings.precision is Precision.AUTO
     assert settings.threads == 0
     assert settings.host == "127.0.0.1"
@@ -38,9 +41,10 @@ def test_defaults_need_no_environment() -> None:
 
 def test_defaults_do_not_depend_on_the_working_directory(tmp_path: Path) -> None:
     settings = Settings()
-    assert settings.index.is_absolute()
+    ((_, directory),) = settings.collections
+    assert directory.is_absolute()
     assert Path(settings.model.removeprefix("local-dir:")).is_absolute()
-    assert tmp_path not in settings.index.parents
+    assert tmp_path not in directory.parents
 
 
 def test_a_body_has_room_for_all_images_at_their_largest() -> None:
@@ -52,7 +56,9 @@ def test_a_body_has_room_for_all_images_at_their_largest() -> None:
     ("name", "text", "value"),
     [
         ("model", "hf-hub:org/name", "hf-hub:org/name"),
-        ("index", "some/where", Path("some/where")),
+        ("index", "some/where", "some/where"),
+        ("index", "a=some/where,b=else", "a=some/where,b=else"),
+        ("verify_index", "false", False),
         ("precision", "bf16", Precision.BF16),
         ("threads", "3", 3),
         ("label_cache_size", "0", 0),
@@ -113,6 +119,11 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(
         ("max_label_length", 0),
         ("max_templates", 0),
         ("precision", "fp8"),
+        ("index", ""),
+        ("index", "a=,b=x"),
+        ("index", "a=x,y"),
+        ("index", "a=x,a=y"),
+        ("index", "=x"),
     ],
 )
 def test_a_value_out_of_range_is_refused_and_named(name: str, value: object) -> None:
@@ -135,3 +146,19 @@ def test_an_architecture_with_weights_is_accepted(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("XMORE_PRETRAINED", "openai")
     settings = Settings()
     assert (settings.model, settings.pretrained) == ("ViT-B-32", "openai")
+
+
+@pytest.mark.parametrize(
+    ("index", "collections"),
+    [
+        ("some/where", [(None, Path("some/where"))]),
+        ("a, b", [(None, Path("a, b"))]),
+        ("only=some/where", [("only", Path("some/where"))]),
+        ("a=x, b = y z", [("a", Path("x")), ("b", Path("y z"))]),
+        (Path("some/where"), [(None, Path("some/where"))]),
+    ],
+)
+def test_collections_are_one_directory_or_several_by_name(
+    index: Any, collections: list[tuple[str | None, Path]]
+) -> None:
+    assert Settings(index=index).collections == collections

@@ -15,9 +15,10 @@ import torch
 from open_clip.transformer import TextTransformer
 
 from app.clip.model import load_model
-from app.engine import stamp
-from app.index.build import build_collection
-from app.settings import ROOT, Precision
+from app.embedder import ClipEmbedder
+from app.index.build import Options, build_collection
+from app.index.sources.detect import captions_in_memory
+from app.settings import ROOT, Precision, Settings
 from training import evaluate as measure
 from training.backbone import load_classifier
 from training.captions.generate import generate
@@ -94,10 +95,14 @@ class Run:
         """Write index_data/default with models/mini."""
         model = load_model(f"local-dir:{MODEL_DIR}", None, Precision.FP32)
         captions = [caption.text for caption in generate(read_lexicons())]
-        manifest = build_collection(
-            captions, INDEX_DIR, "default", stamp(model), model.encode_texts
+        # Eight bits, where the builder would take sixteen at this size: the repository carries it.
+        built = build_collection(
+            [captions_in_memory(captions)],
+            INDEX_DIR,
+            ClipEmbedder(model, Settings().max_pixels),
+            Options(name="default", factory="IVF256,SQ8"),
         )
-        logger.info("%d captions, %s", manifest.captions, manifest.faiss.factory)
+        logger.info("%d captions, %s", built.manifest.captions, built.manifest.faiss.factory)
 
     def evaluate(self) -> None:
         """Measure models/mini on data/eval, and on the test split of Flickr8k."""

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from app.clip.decode import ImageFault
 from app.engine import BadImageError
+from app.index.catalog import ReloadError, UnknownCollectionError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -128,6 +129,16 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(BadImageError)
     async def bad_image(_: Request, error: BadImageError) -> JSONResponse:
         return problem_response(_from_bad_image(error))
+
+    @app.exception_handler(UnknownCollectionError)
+    async def unknown_collection(_: Request, error: UnknownCollectionError) -> JSONResponse:
+        return problem_response(field_problem("index", str(error)))
+
+    @app.exception_handler(ReloadError)
+    async def reload_failed(_: Request, error: ReloadError) -> JSONResponse:
+        return problem_response(
+            Problem(HTTPStatus.CONFLICT, f"{error} The collections that served go on serving.")
+        )
 
     @app.exception_handler(RequestValidationError)
     async def validation(_: Request, error: RequestValidationError) -> JSONResponse:

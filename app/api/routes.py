@@ -60,6 +60,11 @@ def get_service(request: Request) -> Service:
 SettingsDependency = Annotated[Settings, Depends(get_settings)]
 ServiceDependency = Annotated[Service, Depends(get_service)]
 
+IndexField = Annotated[
+    str | None,
+    Form(description="The caption collection, by its name in `/v1/info`; default: the first."),
+]
+
 _REFUSALS = documented(
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -115,6 +120,7 @@ async def classify(
     top_k: Annotated[
         int | None, Form(ge=1, description="How many predictions are returned; default: all.")
     ] = None,
+    index: IndexField = None,
 ) -> ClassificationOut:
     """Classify each image against the labels and return the reasons.
 
@@ -129,13 +135,15 @@ async def classify(
         fusion=fusion,
         normalization=normalization,
         top_k=top_k,
+        index=index,
     )
+    service.engine.catalog.choose(index)
     files = await read_images(image, settings)
     answer = await service.classify(files, question)
     return ClassificationOut.of(
         answer,
         model=service.engine.model.name,
-        index=service.engine.collection.manifest.name,
+        index=answer.index,
         total_ms=1000 * (perf_counter() - start),
     )
 
@@ -164,9 +172,12 @@ async def zero_shot_image_classification(
 
 @router.get("/v1/info", tags=["service"], summary="What serves, and its limits")
 async def info(service: ServiceDependency, settings: SettingsDependency) -> InfoOut:
-    """Model, caption collection, limits and version."""
+    """Model, caption collections, limits and version."""
     model = service.engine.model
-    manifest = service.engine.collection.manifest
+    indexes = [
+        IndexInfo.of(name, collection.manifest)
+        for name, collection in service.engine.catalog.collections.items()
+    ]
     return InfoOut(
         version=__version__,
         model=ModelInfo(
@@ -176,13 +187,8 @@ async def info(service: ServiceDependency, settings: SettingsDependency) -> Info
             precision=precision_name(model.dtype),
             threads=service.engine.threads,
         ),
-        index=IndexInfo(
-            name=manifest.name,
-            kind=manifest.kind,
-            captions=manifest.captions,
-            faiss=manifest.faiss.factory,
-            fingerprint=manifest.fingerprint,
-        ),
+        index=indexes[0],
+        indexes=indexes,
         limits=LimitsInfo(
             max_image_bytes=settings.max_image_bytes,
             max_pixels=settings.max_pixels,

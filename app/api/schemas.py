@@ -4,7 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.engine import Classification, ImageResult, Modality
+from app.engine import Classification, Found, ImageResult, Modality
+from app.index.manifest import Kind, Manifest
 
 Share = Annotated[float, Field(ge=0, le=1 + 1e-6)]
 Milliseconds = Annotated[float, Field(ge=0)]
@@ -51,7 +52,13 @@ class CaptionOut(BaseModel):
     id: Annotated[int, Field(ge=0, description="Its row in the collection.", examples=[123])]
     text: Annotated[str, Field(examples=["a tabby cat asleep on a sofa"])]
     similarity: Annotated[
-        float, Field(ge=-1.001, le=1.001, description="Cosine with the image.", examples=[0.312])
+        float,
+        Field(
+            ge=-1.001,
+            le=1.001,
+            description="Cosine with the image, or with the text.",
+            examples=[0.312],
+        ),
     ]
 
 
@@ -124,6 +131,22 @@ class ClassificationOut(BaseModel):
         )
 
 
+class CaptionsFoundOut(BaseModel):
+    """The answer of `POST /v1/captions/search`."""
+
+    model: Annotated[str, Field(examples=["mini"])]
+    index: Annotated[str, Field(examples=["default"])]
+    captions: Annotated[list[CaptionOut], Field(description="Best first, without repeats.")]
+
+    @classmethod
+    def of(cls, found: Found, model: str) -> Self:
+        """From the engine's own."""
+        captions = [
+            CaptionOut(id=c.id, text=c.text, similarity=c.similarity) for c in found.captions
+        ]
+        return cls(model=model, index=found.index, captions=captions)
+
+
 class ZeroShotParameters(BaseModel):
     """Parameters of the Hugging Face task."""
 
@@ -175,10 +198,29 @@ class IndexInfo(BaseModel):
     """The caption collection that serves."""
 
     name: str
-    kind: Literal["captions", "pairs"]
+    kind: Kind
     captions: int
+    images: Annotated[int | None, Field(description="Of a collection of pairs; else null.")]
     faiss: Annotated[str, Field(description="FAISS factory string.")]
     fingerprint: Annotated[str, Field(description="SHA-256 over its files.")]
+
+    @classmethod
+    def of(cls, name: str, manifest: Manifest) -> Self:
+        """From a collection's manifest and the name that it is served by."""
+        return cls(
+            name=name,
+            kind=manifest.kind,
+            captions=manifest.captions,
+            images=manifest.images,
+            faiss=manifest.faiss.factory,
+            fingerprint=manifest.fingerprint,
+        )
+
+
+class ReloadedOut(BaseModel):
+    """The answer of `POST /v1/index/reload`: what serves from now on."""
+
+    indexes: Annotated[list[IndexInfo], Field(description="All collections, the default first.")]
 
 
 class LimitsInfo(BaseModel):
@@ -198,7 +240,8 @@ class InfoOut(BaseModel):
 
     version: str
     model: ModelInfo
-    index: IndexInfo
+    index: Annotated[IndexInfo, Field(description="The default collection.")]
+    indexes: Annotated[list[IndexInfo], Field(description="All collections, the default first.")]
     limits: LimitsInfo
 
 

@@ -1,146 +1,244 @@
-"""Build a caption collection: embed, index, and write it so that it is never seen half done."""
+"""Build a caption collection: read, fold, embed, index, and put it in place whole.
 
-import os
+The way of a build: sources -> shards (embedded, on disk) -> FAISS index and caption store ->
+manifest -> the directory gets its name. Memory holds one shard, one training sample and eight
+bytes a caption; a build that was killed goes on after its last shard and gives the same bytes.
+"""
+
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-import faiss
 import numpy as np
-import numpy.typing as npt
 
+from app.index.embedder import Embedder
 from app.index.manifest import (
+    CAPTION_VECTORS_FILE,
+    EXACT_FILE,
     FAISS_FILE,
-    FILES,
+    FIRST_CAPTION_FILE,
     FORMAT_VERSION,
+    LISTS_FILE,
     MANIFEST,
+    OFFSETS_FILE,
+    REPORT,
+    TEXT_FILE,
     CollectionError,
     FaissStamp,
+    FileName,
+    Kind,
     Manifest,
-    ModelStamp,
-    read_manifest,
+    looks_like_collection,
     stamp_file,
+    sync,
 )
+from app.index.plan import Plan, agree, sources_fingerprint
+from app.index.report import Report
+from app.index.search import HalfArray, build_search, choose_factory, write_vectors
+from app.index.shard import Progress, Shard, ShardWriter
+from app.index.sources.record import Source
 from app.index.store import write_store
-from app.xmore.retrieval import fold
 
-EmbedTexts = Callable[[list[str]], npt.NDArray[np.float32]]
-Progress = Callable[[int], object]
+_FILES: tuple[FileName, ...] = (
+    FAISS_FILE,
+    LISTS_FILE,
+    EXACT_FILE,
+    TEXT_FILE,
+    OFFSETS_FILE,
+    CAPTION_VECTORS_FILE,
+    FIRST_CAPTION_FILE,
+)
 
-_BATCH = 512
-_EXACT_BELOW = 10_000
+SHARD_RECORDS = {Kind.CAPTIONS: 16_384, Kind.PAIRS: 2048}
+"""Records of a shard: some minutes of work, which a kill may cost."""
 
 
-def choose_faiss(captions: int) -> FaissStamp:
-    """The FAISS type for a size.
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a collection is built.
 
-    Exact search over fp16 below 10,000 captions; above, inverted lists of 8-bit codes, about
-    sqrt(n) lists, an eighth of which are visited.
+    Attributes:
+        name: its name in answers.
+        kind: what it is searched by.
+        factory: FAISS's index type; None chooses by size.
+        strict: stop at the first row or image that cannot be used.
+        shard_records: see `SHARD_RECORDS`.
+        restart: throw an unfinished build away.
     """
-    if captions < _EXACT_BELOW:
-        return FaissStamp(factory="SQfp16")
-    lists = 2 ** round(np.log2(captions**0.5))
-    return FaissStamp(factory=f"IVF{lists},SQ8", nprobe=max(1, lists // 8))
+
+    name: str
+    kind: Kind = Kind.CAPTIONS
+    factory: str | None = None
+    strict: bool = False
+    shard_records: int | None = None
+    restart: bool = False
 
 
-def unique_captions(captions: Iterable[str]) -> Iterator[str]:
-    """Captions on one line each, without blanks and without repeats (see `retrieval.fold`)."""
-    seen: set[str] = set()
-    for caption in captions:
-        text = " ".join(caption.split())
-        key = fold(text)
-        if key and key not in seen:
-            seen.add(key)
-            yield text
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A finished collection: its manifest, and what was left out."""
+
+    manifest: Manifest
+    report: Report
 
 
 def build_collection(
-    captions: Iterable[str],
+    sources: Sequence[Source],
     out: Path,
-    name: str,
-    model: ModelStamp,
-    embed_texts: EmbedTexts,
+    embedder: Embedder,
+    options: Options,
     progress: Progress = lambda _: None,
-) -> Manifest:
-    """Build a collection of kind `captions` at `out`, which must not exist or be a collection.
+    say: Callable[[str], object] = lambda _: None,
+) -> Built:
+    """Build a collection at `out`, which must not exist or be a collection.
 
     Args:
-        captions: the captions; blanks and repeats are dropped.
+        sources: what to read, see `app.index.sources.detect`.
         out: the directory to make; an older collection there is replaced at the very end.
-        name: the collection's name in answers.
-        model: which model `embed_texts` is.
-        embed_texts: n texts to unit-norm embeddings (n, d) float32.
-        progress: called with the number of captions embedded since the last call.
+        embedder: the model.
+        options: kind, index type and the like.
+        progress: called after every batch.
+        say: called with what is being done, in words.
 
     Raises:
-        CollectionError: `out` holds something else, or there are no captions.
+        CollectionError: `out` holds something else, an unfinished build of other sources is
+            there, nothing could be read, or the options do not fit the sources.
     """
+    _put_back(out)
     _check_replaceable(out)
-    kept = list(unique_captions(captions))
-    if not kept:
-        raise CollectionError("there are no captions to build a collection from")
+    _check_images(sources, options.kind)
     partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write_store(kept, partial)
-    embeddings = np.empty((len(kept), model.embed_dim), np.float32)
-    row = 0
-    for chunk in batched_texts(kept):
-        embeddings[row : row + len(chunk)] = embed_texts(chunk)
-        row += len(chunk)
-        progress(len(chunk))
-    stamp = choose_faiss(len(kept))
-    faiss.write_index(_build_faiss(embeddings, stamp), str(partial / FAISS_FILE))
-    manifest = Manifest(
-        format_version=FORMAT_VERSION,
-        name=name,
-        kind="captions",
-        captions=len(kept),
-        model=model,
-        faiss=stamp,
-        files={file: stamp_file(partial / file) for file in FILES},
+    if options.restart:
+        shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True, exist_ok=True)
+    records = options.shard_records or SHARD_RECORDS[options.kind]
+    writer = ShardWriter(
+        partial / "shards", sources, options.kind, embedder, records, options.strict
     )
-    (partial / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    _publish(partial, out)
-    return manifest
+    plan = Plan(
+        kind=options.kind,
+        model=embedder.stamp,
+        shard_records=records,
+        sources=sources_fingerprint(sources),
+    )
+    agree(partial, plan, begun=writer.has_begun())
+    shards = writer.write(progress)
+    report = sum_reports(shard.state.report for shard in shards)
+    if not any(shard.state.captions for shard in shards):
+        shutil.rmtree(partial)
+        raise CollectionError(_nothing(report))
+    collection = partial / "collection"
+    shutil.rmtree(collection, ignore_errors=True)
+    collection.mkdir()
+    manifest = _assemble(shards, collection, embedder, options, say)
+    _write_text(collection / REPORT, report.model_dump_json(indent=2))
+    _write_text(collection / MANIFEST, manifest.model_dump_json(indent=2, exclude_none=True))
+    _publish(collection, out)
+    shutil.rmtree(partial)
+    return Built(manifest, report)
+
+
+def sum_reports(reports: Iterable[Report]) -> Report:
+    """All together."""
+    total = Report()
+    for report in reports:
+        total = total.plus(report)
+    return total
+
+
+def _nothing(report: Report) -> str:
+    said = "there are no captions to build a collection from"
+    if report.samples:
+        first = report.samples[0]
+        said += f"; {report.faults} faults, the first: {first.origin}: {first.reason}"
+    return said
+
+
+def _check_images(sources: Sequence[Source], kind: Kind) -> None:
+    for source in sources:
+        if kind is Kind.PAIRS and not source.has_images:
+            raise CollectionError(
+                f"{source.name} has no images; build it with --kind captions, or name its column "
+                "of images with --image-column"
+            )
+
+
+def _assemble(
+    shards: Sequence[Shard],
+    directory: Path,
+    embedder: Embedder,
+    options: Options,
+    say: Callable[[str], object],
+) -> Manifest:
+    """Write every file but manifest and report."""
+    pairs = options.kind is Kind.PAIRS
+    captions = write_store(chain.from_iterable(shard.captions for shard in shards), directory)
+    dim = embedder.stamp.embed_dim
+
+    def caption_vectors() -> Iterator[HalfArray]:
+        return (shard.caption_vectors for shard in shards if shard.state.captions)
+
+    def image_vectors() -> Iterator[HalfArray]:
+        return (shard.image_vectors for shard in shards if shard.state.captions)
+
+    images = None
+    if pairs:
+        write_vectors(caption_vectors, captions, dim, directory / CAPTION_VECTORS_FILE)
+        counts = np.concatenate([shard.counts for shard in shards])
+        np.save(directory / FIRST_CAPTION_FILE, np.concatenate([[0], np.cumsum(counts)]))
+        images = len(counts)
+    entries = captions if images is None else images
+    factory = options.factory or choose_factory(entries, dim)
+    say(f"{entries} vectors of {dim} dimensions: FAISS {factory}")
+    stamp: FaissStamp = build_search(
+        image_vectors if pairs else caption_vectors, entries, dim, options.kind, factory, directory
+    )
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        name=options.name,
+        kind=options.kind,
+        captions=captions,
+        images=images,
+        model=embedder.stamp,
+        faiss=stamp,
+        files={
+            name: stamp_file(directory / name) for name in _FILES if (directory / name).exists()
+        },
+    )
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _check_replaceable(out: Path) -> None:
     """Only nothing, an empty directory, or an older collection may be replaced."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    try:
-        read_manifest(out)
-    except CollectionError:
-        raise CollectionError(
-            f"{out} exists and is not a caption collection; choose another --out"
-        ) from None
+    if not looks_like_collection(out):
+        raise CollectionError("exists and is not a caption collection; choose another --out", out)
 
 
-def batched_texts(texts: list[str]) -> Iterator[list[str]]:
-    """Texts in order, in batches for the text tower."""
-    for start in range(0, len(texts), _BATCH):
-        yield texts[start : start + _BATCH]
+def _retired(out: Path) -> Path:
+    return out.with_name(f".{out.name}.retired")
 
 
-def _build_faiss(embeddings: npt.NDArray[np.float32], stamp: FaissStamp) -> faiss.Index:
-    index = faiss.index_factory(embeddings.shape[1], stamp.factory, faiss.METRIC_INNER_PRODUCT)
-    if isinstance(index, faiss.IndexIVF):
-        index.cp.seed = 0
-    index.train(embeddings)
-    index.add(embeddings)
-    return index
+def _put_back(out: Path) -> None:
+    """Undo a replacement that was cut off between its two renames."""
+    if _retired(out).exists() and not out.exists():
+        _retired(out).rename(out)
 
 
-def _publish(partial: Path, out: Path) -> None:
+def _publish(finished: Path, out: Path) -> None:
     """Make the finished directory durable, then put it in place of the old one."""
-    for path in (*partial.iterdir(), partial):
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-    retired = out.with_name(f".{out.name}.retired")
+    for path in (*finished.iterdir(), finished):
+        sync(path)
+    retired = _retired(out)
     if out.exists():
         shutil.rmtree(retired, ignore_errors=True)
         out.rename(retired)
-    partial.rename(out)
+    finished.rename(out)
+    sync(out.parent)
     shutil.rmtree(retired, ignore_errors=True)

@@ -1,21 +1,81 @@
-"""An opened caption collection: search by image embedding, look captions and embeddings up."""
+"""An opened caption collection: search by embedding, look captions and embeddings up."""
 
 from pathlib import Path
 from typing import Self
 
-import faiss
 import numpy as np
-import numpy.typing as npt
 
 from app.index.manifest import (
-    FAISS_FILE,
+    CAPTION_VECTORS_FILE,
+    FIRST_CAPTION_FILE,
     CollectionError,
+    Kind,
     Manifest,
     ModelStamp,
     check_files,
     read_manifest,
 )
-from app.index.store import CaptionStore
+from app.index.search import (
+    FloatArray,
+    HalfArray,
+    IdArray,
+    SearchIndex,
+    normalised,
+    open_vectors,
+)
+from app.index.store import CaptionStore, open_array
+
+
+class Images:
+    """Which captions belong to which image of a collection of kind `pairs`.
+
+    Attributes:
+        first: (images + 1,) int64; image i has the captions first[i] to first[i + 1], without the
+            last.
+        vectors: embeddings of the captions, (captions, d) fp16.
+    """
+
+    def __init__(self, first: IdArray, vectors: HalfArray) -> None:
+        self.first = first
+        self.vectors = vectors
+
+    @classmethod
+    def open(cls, directory: Path, manifest: Manifest) -> Self:
+        """Map both files.
+
+        Raises:
+            CollectionError: they do not fit the manifest.
+        """
+        first = open_array(directory, FIRST_CAPTION_FILE)
+        if (
+            first.dtype != np.int64
+            or first.shape != (manifest.entries + 1,)
+            or first[0] != 0
+            or first[-1] != manifest.captions
+            or (np.diff(first) < 1).any()
+        ):
+            raise CollectionError(
+                f"{FIRST_CAPTION_FILE} does not divide {manifest.captions} captions among "
+                f"{manifest.entries} images. Build the collection again.",
+                directory,
+            )
+        dim = manifest.model.embed_dim
+        vectors = open_vectors(directory, CAPTION_VECTORS_FILE, manifest.captions, dim)
+        return cls(first, vectors)
+
+    def captions(self, images: IdArray) -> IdArray:
+        """Caption ids of images (queries, n), images in order; short rows end in -1."""
+        rows = [
+            np.concatenate(
+                [np.arange(self.first[image], self.first[image + 1]) for image in row[row >= 0]]
+                or [np.empty(0, np.int64)]
+            )
+            for row in images
+        ]
+        out = np.full((len(rows), max((len(row) for row in rows), default=0)), -1, np.int64)
+        for number, row in enumerate(rows):
+            out[number, : len(row)] = row
+        return out
 
 
 class Collection:
@@ -24,39 +84,45 @@ class Collection:
     Satisfies `app.xmore.retrieval.CaptionCollection`.
     """
 
-    def __init__(self, manifest: Manifest, index: faiss.Index, store: CaptionStore) -> None:
+    def __init__(
+        self, manifest: Manifest, index: SearchIndex, store: CaptionStore, images: Images | None
+    ) -> None:
         self.manifest = manifest
-        self._index = index
+        self.index = index
         self._store = store
+        self._images = images
 
     @classmethod
-    def open(cls, directory: Path) -> Self:
-        """Check a collection's files and open it.
+    def open(cls, directory: Path, verify: bool = True) -> Self:
+        """Check a collection's files and map them.
+
+        Args:
+            directory: made by `xmore index build`.
+            verify: read every file once and compare its checksum; otherwise its size only.
 
         Raises:
-            CollectionError: the manifest, a checksum or a count is wrong.
+            CollectionError: the manifest, a checksum, a size or a count is wrong.
         """
         manifest = read_manifest(directory)
-        if manifest.kind != "captions":
-            raise CollectionError(
-                f"{directory}: collections of kind '{manifest.kind}' are not supported yet"
-            )
-        check_files(directory, manifest)
-        index = faiss.read_index(str(directory / FAISS_FILE))
+        try:
+            check_files(directory, manifest, checksums=verify)
+            return cls._map(directory, manifest)
+        except OSError as error:
+            raise CollectionError(f"cannot be read ({error.strerror})", directory) from error
+
+    @classmethod
+    def _map(cls, directory: Path, manifest: Manifest) -> Self:
+        index = SearchIndex.open(directory, manifest)
         store = CaptionStore.open(directory)
-        if not index.ntotal == len(store) == manifest.captions:
+        if len(store) != manifest.captions or len(index) != manifest.entries:
             raise CollectionError(
-                f"{directory}: {manifest.captions} captions by the manifest, {len(store)} in the "
-                f"store, {index.ntotal} in the index. Build the collection again."
+                f"{manifest.captions} captions and {manifest.entries} vectors by the manifest, "
+                f"{len(store)} captions in the store, {len(index)} vectors in the index. "
+                "Build the collection again.",
+                directory,
             )
-        if index.d != manifest.model.embed_dim:
-            raise CollectionError(
-                f"{directory}: the index has {index.d} dimensions, "
-                f"the manifest says {manifest.model.embed_dim}. Build the collection again."
-            )
-        if isinstance(index, faiss.IndexIVF):
-            index.make_direct_map()
-        return cls(manifest, index, store)
+        images = Images.open(directory, manifest) if manifest.kind is Kind.PAIRS else None
+        return cls(manifest, index, store, images)
 
     def check_model(self, model: ModelStamp) -> None:
         """Refuse a model whose embeddings are not those of the collection.
@@ -74,35 +140,45 @@ class Collection:
                 "`xmore index build CAPTIONS.txt --out DIR`, then set XMORE_INDEX=DIR."
             )
 
+    def check_query(self) -> None:
+        """Ask one query, so that what opens but does not answer is found before it serves.
+
+        Raises:
+            CollectionError: the answer is no caption with a unit-norm embedding.
+        """
+        query = self.index.vectors(np.zeros(1, np.int64))
+        ids = self.search(query, 1)[0]
+        ids = ids[ids >= 0]
+        try:
+            good = len(ids) > 0 and len(self.texts(ids)) == len(ids)
+        except UnicodeDecodeError:
+            good = False
+        norms = np.linalg.norm(self.embeddings(ids), axis=1)
+        if not good or not np.allclose(norms, 1, atol=1e-3):
+            raise CollectionError(
+                f"The collection '{self.manifest.name}' does not answer a query with captions. "
+                "Build it again."
+            )
+
     def __len__(self) -> int:
         return len(self._store)
 
-    def search(
-        self, image_embeddings: npt.NDArray[np.float32], count: int
-    ) -> npt.NDArray[np.int64]:
-        """Ids of the nearest captions by inner product, (queries, count), best first.
+    def search(self, embeddings: FloatArray, count: int) -> IdArray:
+        """Caption ids of the `count` nearest entries by inner product, best first.
 
-        A row that FAISS cannot fill ends in -1.
+        Entries are captions or, in a collection of pairs, images, each with all its captions.
+
+        Args:
+            embeddings: unit-norm queries, (queries, d).
+            count: how many entries.
+
+        Returns:
+            (queries, n); -1 ends a short row.
         """
-        count = min(count, len(self))
-        if count == 0:
-            return np.empty((len(image_embeddings), 0), np.int64)
-        queries = np.ascontiguousarray(image_embeddings, np.float32)
-        _, ids = self._index.search(queries, count, params=self._parameters(count))
-        return np.asarray(ids, np.int64)
+        rows = self.index.search(embeddings, count)
+        return rows if self._images is None else self._images.captions(rows)
 
-    def _parameters(self, count: int) -> faiss.SearchParameters | None:
-        nprobe = self.manifest.faiss.nprobe
-        if nprobe is None or not isinstance(self._index, faiss.IndexIVF):
-            return None
-        # A deep search needs enough lists to hold `count` captions, and as many again.
-        lists = self._index.nlist
-        needed = -(-2 * count * lists // len(self))
-        parameters = faiss.SearchParametersIVF()
-        parameters.nprobe = min(lists, max(nprobe, needed))
-        return parameters
-
-    def texts(self, ids: npt.NDArray[np.int64]) -> list[str]:
+    def texts(self, ids: IdArray) -> list[str]:
         """The captions of ids.
 
         Raises:
@@ -110,9 +186,12 @@ class Collection:
         """
         return self._store.texts(ids)
 
-    def embeddings(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Stored text embeddings of ids, (n, d), normalised again after FAISS's compression."""
-        vectors = self._index.reconstruct_batch(np.ascontiguousarray(ids, np.int64))
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        out: npt.NDArray[np.float32] = (vectors / np.maximum(norms, 1e-12)).astype(np.float32)
-        return out
+    def embeddings(self, ids: IdArray) -> FloatArray:
+        """Stored text embeddings of ids, (n, d), normalised again after compression.
+
+        Raises:
+            IndexError: an id is not a row of the collection.
+        """
+        if self._images is None:
+            return self.index.vectors(ids)
+        return normalised(self._images.vectors[ids])

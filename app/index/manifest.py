@@ -1,22 +1,66 @@
 """`manifest.json`: what a collection is, which model made it, and a checksum for each file."""
 
 import hashlib
+import json
+import os
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Final = 2
 MANIFEST = "manifest.json"
-TEXT_FILE = "captions.txt"
-OFFSETS_FILE = "offsets.npy"
-FAISS_FILE = "captions.faiss"
-FILES = (FAISS_FILE, OFFSETS_FILE, TEXT_FILE)
-"""Every file of a collection beside its manifest."""
+REPORT = "build_report.json"
+
+FAISS_FILE: Final = "search.faiss"
+LISTS_FILE: Final = "search.ivfdata"
+EXACT_FILE: Final = "search.npy"
+TEXT_FILE: Final = "captions.txt"
+OFFSETS_FILE: Final = "offsets.npy"
+CAPTION_VECTORS_FILE: Final = "captions.npy"
+FIRST_CAPTION_FILE: Final = "first_caption.npy"
+
+FileName = Literal[
+    "search.faiss",
+    "search.ivfdata",
+    "search.npy",
+    "captions.txt",
+    "offsets.npy",
+    "captions.npy",
+    "first_caption.npy",
+]
+
+
+class Kind(StrEnum):
+    """What a collection is searched by.
+
+    `captions`: their own embeddings, image-to-text. `pairs`: the embeddings of the images that the
+    captions belong to, image-to-image, as in the paper.
+    """
+
+    CAPTIONS = "captions"
+    PAIRS = "pairs"
+
+
+_NEEDED: dict[Kind, frozenset[str]] = {
+    Kind.CAPTIONS: frozenset({FAISS_FILE, TEXT_FILE, OFFSETS_FILE}),
+    Kind.PAIRS: frozenset(
+        {FAISS_FILE, TEXT_FILE, OFFSETS_FILE, CAPTION_VECTORS_FILE, FIRST_CAPTION_FILE}
+    ),
+}
 
 
 class CollectionError(Exception):
-    """A collection cannot be opened or built; the message says what is wrong and what to do."""
+    """A collection cannot be opened or built.
+
+    `reason` says what is wrong and what to do, and holds no path; the whole message begins with
+    the path where there is one.
+    """
+
+    def __init__(self, reason: str, path: Path | None = None) -> None:
+        super().__init__(reason if path is None else f"{path}: {reason}")
+        self.reason = reason
 
 
 class _Strict(BaseModel):
@@ -32,10 +76,18 @@ class ModelStamp(_Strict):
 
 
 class FaissStamp(_Strict):
-    """The FAISS index: its factory string and the parameters that a query passes."""
+    """The FAISS index: its factory string and the parameters that a query passes.
+
+    Attributes:
+        factory: FAISS's own description of the type.
+        nprobe: how many inverted lists a query visits; None without lists.
+        k_factor: an index that compresses is asked for so many times more, which are then
+            re-ranked by exact vectors; None where its own order is good.
+    """
 
     factory: str
     nprobe: Annotated[int, Field(gt=0)] | None = None
+    k_factor: Annotated[int, Field(gt=0)] | None = None
 
 
 class FileStamp(_Strict):
@@ -48,21 +100,29 @@ class FileStamp(_Strict):
 class Manifest(_Strict):
     """The whole of `manifest.json`."""
 
-    format_version: Literal[1]
+    format_version: Literal[2]
     name: Annotated[str, Field(min_length=1)]
-    kind: Literal["captions", "pairs"]
-    captions: Annotated[int, Field(ge=0)]
+    kind: Kind
+    captions: Annotated[int, Field(gt=0)]
+    images: Annotated[int, Field(gt=0)] | None = None
     model: ModelStamp
     faiss: FaissStamp
-    files: dict[Literal["captions.faiss", "offsets.npy", "captions.txt"], FileStamp]
+    files: dict[FileName, FileStamp]
 
-    @field_validator("files")
-    @classmethod
-    def _all_files(cls, files: dict[str, FileStamp]) -> dict[str, FileStamp]:
-        missing = set(FILES) - set(files)
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        needed = _NEEDED[self.kind] | ({EXACT_FILE} if self.faiss.k_factor else set())
+        missing = needed - set(self.files)
         if missing:
             raise ValueError(f"no checksum for {', '.join(sorted(missing))}")
-        return files
+        if (self.images is not None) != (self.kind is Kind.PAIRS):
+            raise ValueError("`images` is the number of images of a collection of kind `pairs`")
+        return self
+
+    @property
+    def entries(self) -> int:
+        """How many vectors are searched: captions, or images for `pairs`."""
+        return self.captions if self.images is None else self.images
 
     @property
     def fingerprint(self) -> str:
@@ -84,17 +144,32 @@ def read_manifest(directory: Path) -> Manifest:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         raise CollectionError(
-            f"{directory} is not a caption collection: it has no {MANIFEST}. "
-            "Make one with `xmore index build SOURCE --out DIR`."
+            f"not a caption collection: it has no {MANIFEST}. "
+            "Make one with `xmore index build SOURCE --out DIR`.",
+            directory,
         ) from None
     except UnicodeDecodeError as error:
-        raise CollectionError(f"{path} is not UTF-8 text ({error})") from error
+        raise CollectionError(f"{MANIFEST} is not UTF-8 text ({error})", directory) from error
+    except OSError as error:
+        raise CollectionError(f"{MANIFEST} cannot be read ({error.strerror})", directory) from error
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise CollectionError(f"{path}: {where}: {first['msg']}") from error
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise CollectionError(
+            f"{MANIFEST}: {where}: {first['msg']}. Build the collection again with this version.",
+            directory,
+        ) from error
+
+
+def looks_like_collection(directory: Path) -> bool:
+    """Whether a directory is a collection of this or another version, perhaps damaged."""
+    try:
+        manifest = json.loads((directory / MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(manifest, dict) and {"format_version", "faiss", "files"} <= manifest.keys()
 
 
 def stamp_file(path: Path) -> FileStamp:
@@ -104,8 +179,8 @@ def stamp_file(path: Path) -> FileStamp:
     return FileStamp(bytes=path.stat().st_size, sha256=digest)
 
 
-def check_files(directory: Path, manifest: Manifest) -> None:
-    """Compare every file with its checksum.
+def check_files(directory: Path, manifest: Manifest, checksums: bool = True) -> None:
+    """Compare every file with its size and, unless told otherwise, its checksum.
 
     Raises:
         CollectionError: a file is missing or differs from what was built.
@@ -113,9 +188,19 @@ def check_files(directory: Path, manifest: Manifest) -> None:
     for name, expected in manifest.files.items():
         path = directory / name
         if not path.is_file():
-            raise CollectionError(f"{directory}: {name} is missing. Build the collection again.")
-        if stamp_file(path) != expected:
+            raise CollectionError(f"{name} is missing. Build the collection again.", directory)
+        if path.stat().st_size != expected.bytes or (checksums and stamp_file(path) != expected):
             raise CollectionError(
-                f"{path} is damaged: its checksum is not the one in {MANIFEST}. "
-                "Copy it anew or build the collection again."
+                f"{name} is damaged: its size or checksum is not the one in {MANIFEST}. "
+                "Copy it anew or build the collection again.",
+                directory,
             )
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the names in a directory, outlast a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -4,9 +4,10 @@ Both are memory-mapped, so a store of any size opens at once and a look-up reads
 """
 
 import mmap
+from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -28,13 +29,15 @@ class CaptionStore:
         Raises:
             CollectionError: the offsets do not fit the text.
         """
-        offsets = np.load(directory / OFFSETS_FILE, mmap_mode="r", allow_pickle=False)
+        offsets = open_array(directory, OFFSETS_FILE)
         path = directory / TEXT_FILE
         size = path.stat().st_size
         if offsets.dtype != np.uint64 or offsets.ndim != 1 or not len(offsets):
-            raise CollectionError(f"{directory / OFFSETS_FILE} is not a table of offsets")
+            raise CollectionError(f"{OFFSETS_FILE} is not a table of offsets", directory)
         if offsets[0] != 0 or offsets[-1] != size:
-            raise CollectionError(f"{path} and {OFFSETS_FILE} are not of the same build")
+            raise CollectionError(
+                f"{TEXT_FILE} and {OFFSETS_FILE} are not of the same build", directory
+            )
         if size == 0:
             return cls(b"", offsets)
         with path.open("rb") as file:
@@ -63,11 +66,25 @@ def write_store(captions: Iterable[str], directory: Path) -> int:
     Raises:
         ValueError: a caption holds a line break.
     """
-    offsets = [0]
+    offsets = array("Q", [0])
     with (directory / TEXT_FILE).open("wb") as file:
         for caption in captions:
             if "\n" in caption:
                 raise ValueError("a caption cannot hold a line break")
             offsets.append(offsets[-1] + file.write(caption.encode() + b"\n"))
-    np.save(directory / OFFSETS_FILE, np.asarray(offsets, np.uint64), allow_pickle=False)
+    np.save(directory / OFFSETS_FILE, np.frombuffer(offsets, np.uint64), allow_pickle=False)
     return len(offsets) - 1
+
+
+def open_array(directory: Path, name: str) -> npt.NDArray[Any]:
+    """Map a file of numpy's, to be read only where it is looked at.
+
+    Raises:
+        CollectionError: it is not such a file.
+    """
+    try:
+        return np.load(directory / name, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    except (ValueError, EOFError) as error:
+        raise CollectionError(
+            f"{name} is not an array file ({error}). Build the collection again.", directory
+        ) from error

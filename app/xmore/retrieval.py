@@ -28,7 +28,10 @@ class CaptionCollection(Protocol):
         ...
 
     def search(self, image_embeddings: FloatArray, count: int) -> IdArray:
-        """Caption ids, most similar entry first, (images, count); -1 fills a short row."""
+        """Caption ids of the `count` nearest entries, most similar first; -1 fills a short row.
+
+        An entry is a caption, or an image with all its captions.
+        """
         ...
 
     def texts(self, ids: IdArray) -> list[str]:

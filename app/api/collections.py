@@ -1,0 +1,86 @@
+"""The routes of caption collections: search one, and load them again."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, File, Form, UploadFile
+
+from app.api.parsing import read_images
+from app.api.problems import documented, field_problem
+from app.api.routes import IndexField, ServiceDependency, SettingsDependency
+from app.api.schemas import CaptionsFoundOut, IndexInfo, ReloadedOut
+from app.engine import DEFAULT_CAPTIONS, ImageFile
+from app.settings import Settings
+
+router = APIRouter()
+
+MAX_FOUND = 1000
+"""Most captions that one search returns."""
+
+
+@router.post(
+    "/v1/captions/search",
+    tags=["captions"],
+    summary="The captions nearest to an image or a text",
+    responses=documented(
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    ),
+)
+async def search(
+    service: ServiceDependency,
+    settings: SettingsDependency,
+    image: Annotated[UploadFile | None, File(description="An image file; or give `text`.")] = None,
+    text: Annotated[
+        str | None,
+        Form(description="A text; or give `image`.", examples=["a cat asleep on a sofa"]),
+    ] = None,
+    k: Annotated[
+        int, Form(ge=1, le=MAX_FOUND, description="How many captions.")
+    ] = DEFAULT_CAPTIONS,
+    index: IndexField = None,
+) -> CaptionsFoundOut:
+    """Search a caption collection, as classification does, by an image or by a text."""
+    service.engine.catalog.choose(index)
+    found = await service.search(await _query(image, text, settings), k, index)
+    return CaptionsFoundOut.of(found, service.engine.model.name)
+
+
+async def _query(image: UploadFile | None, text: str | None, settings: Settings) -> ImageFile | str:
+    if (image is None) == (text is None):
+        raise field_problem("image", "give either an image file or `text`")
+    if image is not None:
+        return (await read_images([image], settings))[0]
+    words = (text or "").strip()
+    if not words:
+        raise field_problem("text", "is blank")
+    if len(words) > settings.max_label_length:
+        raise field_problem(
+            "text",
+            f"{len(words)} characters, at most {settings.max_label_length} are allowed",
+        )
+    return words
+
+
+@router.post(
+    "/v1/index/reload",
+    tags=["captions"],
+    summary="Load the caption collections again",
+    responses=documented(HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE),
+)
+async def reload(service: ServiceDependency) -> ReloadedOut:
+    """Open the collections' directories again, check them, and serve from them.
+
+    Requests in flight finish with what they began with. If one of the collections is bad, all go
+    on serving as they were, and the answer says why.
+    """
+    await service.reload()
+    return ReloadedOut(
+        indexes=[
+            IndexInfo.of(name, collection.manifest)
+            for name, collection in service.engine.catalog.collections.items()
+        ]
+    )

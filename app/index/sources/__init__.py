@@ -1,0 +1,1 @@
+"""Readers of outside formats: each yields images with their captions, one at a time."""

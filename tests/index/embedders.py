@@ -1,0 +1,39 @@
+"""Embedders made for tests."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+
+from app.index.manifest import ModelStamp
+from app.index.search import FloatArray, normalised
+
+EmbedTexts = Callable[[Sequence[str]], FloatArray]
+
+
+def embed_by_hash(contents: Sequence[bytes], dim: int) -> FloatArray:
+    """A unit vector to each content, the same one every time."""
+    seeds = [int.from_bytes(blake2b(content, digest_size=8).digest()) for content in contents]
+    rows = [np.random.default_rng(seed).standard_normal(dim) for seed in seeds]
+    return normalised(np.reshape(rows, (len(rows), dim)))
+
+
+@dataclass(frozen=True)
+class FakeEmbedder:
+    """Texts by a given function, or by their hash; images by their hash, unless they say `bad`."""
+
+    stamp: ModelStamp
+    embed_texts: EmbedTexts | None = None
+
+    def texts(self, captions: Sequence[str]) -> FloatArray:
+        if self.embed_texts is not None:
+            return self.embed_texts(captions)
+        return embed_by_hash([caption.encode() for caption in captions], self.stamp.embed_dim)
+
+    def images(self, files: Sequence[bytes]) -> list[FloatArray | str]:
+        vectors = embed_by_hash(files, self.stamp.embed_dim)
+        return [
+            "not an image" if file.startswith(b"bad") else vector
+            for file, vector in zip(files, vectors, strict=True)
+        ]
