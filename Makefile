@@ -45,5 +45,5 @@ $(VENV)/.serve: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.develop: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --disable-pip-version-check -e '.[test,check,train]'
+	$(BIN)/pip install --disable-pip-version-check -e '.[test,bench,check,train]'
 	touch $@ $(VENV)/.serve

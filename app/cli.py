@@ -94,15 +94,14 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the REST API until stopped."""
-    import uvicorn
-
+    from app import logs
     from app.main import create_app
+    from app.server import Server
 
     settings = _settings(host=host, port=port)
+    logs.configure(settings.log_level)
     with _failures_in_words():
-        server = uvicorn.Server(
-            uvicorn.Config(create_app(settings), host=settings.host, port=settings.port)
-        )
+        server = Server(create_app(settings), settings)
         server.run()
     if not server.started:
         raise typer.Exit(1)

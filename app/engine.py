@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from app.clip.decode import ImageError, decode_image
-from app.clip.labels import DEFAULT_TEMPLATE, LabelEncoder
+from app.clip.labels import DEFAULT_TEMPLATE, Abandoned, LabelEncoder, fill
 from app.clip.model import ClipModel, load_model
 from app.index.collection import Collection
 from app.index.manifest import ModelStamp
@@ -127,10 +127,11 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """The answer to one request."""
+    """The answer to one request; `warnings` say what was done otherwise than one may expect."""
 
     results: list[ImageResult]
     timings: Timings
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,17 +184,26 @@ class Engine:
         pixels = self.model.preprocess(image)
         return DecodedImage(file.filename, pixels, 1000 * (perf_counter() - start))
 
-    def answer(self, images: Sequence[DecodedImage], question: Question) -> Classification:
+    def answer(
+        self,
+        images: Sequence[DecodedImage],
+        question: Question,
+        abandoned: Abandoned = lambda: False,
+    ) -> Classification:
         """Encode, retrieve, fuse: everything after decoding.
 
         Args:
             images: at least one.
             question: labels and how to decide between them.
+            abandoned: whether nobody waits for the answer any more.
+
+        Raises:
+            AbandonedError: `abandoned` said so before the labels were encoded.
         """
         timings = Timings(decode_ms=sum(image.decode_ms for image in images))
         with timings.stage("encode"):
             v = self.model.encode_images([image.pixels for image in images])
-            w = self.labels.embed(question.labels, question.templates)
+            w = self.labels.embed(question.labels, question.templates, abandoned)
         with timings.stage("retrieve"):
             captions = retrieve(v, self.collection, question.captions)
         with timings.stage("fuse"):
@@ -209,7 +219,18 @@ class Engine:
                 _image_result(image.filename, row, fused, captions[row], question)
                 for row, image in enumerate(images)
             ]
-        return Classification(results, timings)
+        return Classification(results, timings, self._warnings(question))
+
+    def _warnings(self, question: Question) -> list[str]:
+        """What of the question does not fit into the model's context."""
+        prompts = [fill(template, x) for x in question.labels for template in question.templates]
+        cut = self.model.cut_off(prompts)
+        per_label = len(question.templates)
+        return [
+            f"label {position + 1} is longer than the model reads: its end was cut off"
+            for position in range(len(question.labels))
+            if any(cut[position * per_label : (position + 1) * per_label])
+        ]
 
     def classify(self, files: Sequence[ImageFile], question: Question) -> Classification:
         """Decode and answer in the calling thread.

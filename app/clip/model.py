@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from app.clip.aspect import within_reason
 from app.clip.fold import fold_batch_norm
 from app.clip.precision import choose_precision
 from app.settings import HUB, LOCAL_DIR, Precision
@@ -51,7 +52,7 @@ class ClipModel:
     dtype: torch.dtype
     preprocess: Callable[[Image.Image], Tensor]
     network: nn.Module
-    tokenizer: Callable[[list[str]], Tensor]
+    tokenizer: Callable[..., Tensor]
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Tensor]) -> FloatArray:
@@ -71,6 +72,19 @@ class ClipModel:
             features = encode(tokens).float()
             out[start : start + _TEXT_BATCH] = normalize(features, dim=-1).numpy()
         return out
+
+    def cut_off(self, texts: Sequence[str]) -> list[bool]:
+        """Which texts are longer than the context, so that `encode_texts` drops their end."""
+        length = int(self.tokenizer([""]).shape[1])
+        padding = self.tokenizer([""], context_length=length + 1)[0, -1]
+        cut = [False] * len(texts)
+        for i, text in enumerate(texts):
+            # A token stands for at least one byte, and two tokens mark the ends.
+            if len(text.encode()) > length - 2:
+                tokens = self.tokenizer([text])[0]
+                more = self.tokenizer([text], context_length=length + 1)[0]
+                cut[i] = not torch.equal(more[:-1], tokens) or bool(more[-1] != padding)
+        return cut
 
 
 def load_model(name: str, pretrained: str | None, precision: Precision) -> ClipModel:
@@ -103,7 +117,7 @@ def load_model(name: str, pretrained: str | None, precision: Precision) -> ClipM
         embed_dim=_embed_dim(network),
         logit_scale=float(network.logit_scale.float().exp()),
         dtype=dtype,
-        preprocess=preprocess,
+        preprocess=within_reason(preprocess),
         network=network,
         tokenizer=tokenizer,
     )
