@@ -1,6 +1,7 @@
 """uvicorn with what a public endpoint needs: idle senders cut off, a stop that drains."""
 
 import asyncio
+import logging
 import signal
 import socket
 from contextlib import suppress
@@ -12,6 +13,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from app.api.admission import Gate
 from app.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 _GOODBYE_S = 2
 """How long the last answers may take to leave once everything else is done."""
@@ -53,6 +56,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Be not ready, but go on listening until accepted requests are answered."""
+        logger.info("stopping: waiting for accepted requests")
         self._gate.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._drain_timeout_s):

@@ -142,7 +142,7 @@ class Admission:
         Raises:
             Problem: 503, at a stop.
         """
-        answering = asyncio.create_task(self._app(scope, body.receive, self._in_time(send)))
+        answering = asyncio.create_task(self._app(scope, body.receive, self._watched(send, body)))
         leaving = asyncio.create_task(body.wait_until_client_leaves())
         stopping_ = asyncio.create_task(self._gate.aborted.wait())
         try:
@@ -162,10 +162,12 @@ class Admission:
             raise stopping()
         scope["state"]["client_left"] = left
 
-    def _in_time(self, send: Send) -> Send:
-        """Sending that gives up on a client that does not read."""
+    def _watched(self, send: Send, body: "_Body") -> Send:
+        """Sending that tells the body of its end, and gives up on a client that does not read."""
 
         async def limited(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                body.answered = True
             try:
                 async with asyncio.timeout(self._body_timeout_s):
                     await send(message)
@@ -186,6 +188,7 @@ class _Body:
         self._deadline = asyncio.get_running_loop().time() + timeout_s
         self._received = 0
         self.tail = b""
+        self.answered = False
         self._complete = asyncio.Event()
         self._left = asyncio.Event()
 
@@ -227,6 +230,9 @@ class _Body:
         await self._complete.wait()
         while (await self._receive())["type"] != "http.disconnect":
             continue
+        # Servers say the same to an application whose answer is complete.
+        if self.answered:
+            await asyncio.Event().wait()
         self._left.set()
 
 
