@@ -8,6 +8,7 @@ left out unless debugging is asked for.
 import logging
 import sys
 import traceback
+import warnings
 from types import TracebackType
 
 from pythonjsonlogger.json import JsonFormatter
@@ -38,3 +39,5 @@ def configure(level: LogLevel) -> None:
     handler.setFormatter(_Formatter(with_error_messages=level is LogLevel.DEBUG))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
+    # What Pillow finds wrong with a file is its sender's business.
+    warnings.filterwarnings("ignore", module="PIL")

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app import __version__
 from app.api import docs, problems
-from app.api.access import KeyCheck, Keys
+from app.api.access import KeyCheck, Keys, drop_unused_scheme
 from app.api.admission import Admission, Gate, LingeringClose
 from app.api.limits import form_limits
 from app.api.routes import router
@@ -76,6 +76,7 @@ def create_app(
     metrics.watch_queue(app.state.gate)
     _install_middleware(app, settings)
     app.include_router(router)
+    drop_unused_scheme(app, app.state.keys)
     docs.install(app)
     problems.install(app)
     return app

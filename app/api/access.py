@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from hmac import compare_digest
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Request, Security
+from fastapi import FastAPI, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import SecretStr
 from starlette.datastructures import Headers
@@ -59,6 +59,22 @@ def require_key(
     """
     keys: Keys = request.app.state.keys
     keys.check(request.headers)
+
+
+def drop_unused_scheme(app: FastAPI, keys: Keys) -> None:
+    """Let the OpenAPI document speak of keys only where there are any."""
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = describe()
+        if not keys:
+            document.get("components", {}).pop("securitySchemes", None)
+            for operations in document["paths"].values():
+                for operation in operations.values():
+                    operation.pop("security", None)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way
 
 
 class KeyCheck:

@@ -25,7 +25,17 @@ _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 # Pillow has a limit of its own, for the whole process; here each call has one, checked first.
 Image.MAX_IMAGE_PIXELS = None
 
-_DAMAGE = (OSError, ValueError, SyntaxError, LookupError, TypeError, RuntimeError, struct.error)
+_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    ArithmeticError,
+    SyntaxError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    struct.error,
+)
 """What Pillow's decoders raise on files that are broken in one way or another."""
 
 

@@ -129,6 +129,12 @@ def test_the_document_names_the_scheme(guarded: TestClient) -> None:
             assert ("security" in operation) == path.startswith("/v1/"), path
 
 
+def test_without_keys_the_document_does_not_speak_of_them(client: TestClient) -> None:
+    text = client.get("/openapi.json").text
+    assert "HTTPBearer" not in text
+    assert '"security"' not in text
+
+
 def test_cors_is_off_unless_set(client: TestClient) -> None:
     response = client.get("/healthz", headers={"Origin": ORIGIN})
     assert not [name for name in response.headers if name.startswith("access-control")]
