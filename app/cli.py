@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -100,8 +100,9 @@ def serve(
 
     settings = _settings(host=host, port=port)
     logs.configure(settings.log_level)
-    with _failures_in_words():
-        server = Server(create_app(settings), settings)
+    server = Server(create_app(settings), settings)
+    # uvicorn exits with a number of its own; the log has said why.
+    with suppress(SystemExit):
         server.run()
     if not server.started:
         raise typer.Exit(1)

@@ -15,7 +15,9 @@ from app.api.admission import Admission, Gate, LingeringClose
 from app.api.limits import form_limits
 from app.api.routes import router
 from app.api.telemetry import Telemetry
+from app.clip.model import ModelError
 from app.engine import Engine
+from app.index.manifest import CollectionError
 from app.metrics import Metrics
 from app.service import Service
 from app.settings import Settings
@@ -45,7 +47,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        engine = await run_in_threadpool(load_engine, settings)
+        try:
+            engine = await run_in_threadpool(load_engine, settings)
+        except (CollectionError, ModelError) as error:
+            logger.critical("cannot start: %s", error)
+            raise
         service = Service(engine, settings, metrics)
         metrics.watch_labels(engine.labels)
         app.state.service = service

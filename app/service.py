@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from app.engine import Classification, Engine, ImageFile, Question
+from app.engine import Classification, DecodedImage, Engine, ImageFile, Question
 from app.metrics import Metrics
 from app.settings import Settings
 from app.worker import Worker
@@ -53,14 +53,7 @@ class Service:
         abandoned = Event()
         try:
             async with self._time_limit():
-                images = await asyncio.gather(
-                    *(
-                        self._run(
-                            self._decoders.submit, partial(self.engine.decode, file, position)
-                        )
-                        for position, file in enumerate(files)
-                    )
-                )
+                images = await self._decode(files)
                 answer = await self._run(
                     self._worker.submit,
                     partial(self.engine.answer, images, question, abandoned.is_set),
@@ -69,6 +62,18 @@ class Service:
             abandoned.set()
         self._metrics.observe(answer)
         return answer
+
+    async def _decode(self, files: Sequence[ImageFile]) -> list[DecodedImage]:
+        decoding = [
+            self._run(self._decoders.submit, partial(self.engine.decode, file, position))
+            for position, file in enumerate(files)
+        ]
+        try:
+            return await asyncio.gather(*decoding)
+        finally:
+            # One bad image, and the others need not be decoded.
+            for image in decoding:
+                image.cancel()
 
     def fault(self) -> str | None:
         """Why no inference is to be expected of this process, or None where it works."""
@@ -99,5 +104,7 @@ class Service:
             ) from error
 
     @staticmethod
-    async def _run(submit: Callable[[Callable[[], T]], Future[T]], call: Callable[[], T]) -> T:
-        return await asyncio.wrap_future(submit(call))
+    def _run(
+        submit: Callable[[Callable[[], T]], Future[T]], call: Callable[[], T]
+    ) -> asyncio.Future[T]:
+        return asyncio.wrap_future(submit(call))

@@ -63,14 +63,15 @@ class Tally:
     failed: int = 0
 
 
-def photos(count: int) -> list[bytes]:
-    """JPEG files that differ, from a fixed seed."""
+def photos(count: int, megapixels: float) -> list[bytes]:
+    """JPEG files that differ, from a fixed seed, of 4 by 3."""
     rng = np.random.default_rng(0)
+    side = round((megapixels * 1e6 / 12) ** 0.5)
     files = []
     for _ in range(count):
         small = rng.integers(0, 256, (6, 8, 3)).astype(np.uint8)
         buffer = io.BytesIO()
-        Image.fromarray(small).resize((640, 480)).save(buffer, "JPEG", quality=90)
+        Image.fromarray(small).resize((4 * side, 3 * side)).save(buffer, "JPEG", quality=90)
         files.append(buffer.getvalue())
     return files
 
@@ -197,9 +198,10 @@ async def worker(
     return tally
 
 
-async def soak(url: str, server: psutil.Process, seconds: float, clients: int) -> bool:
+async def soak(
+    url: str, server: psutil.Process, seconds: float, clients: int, files: list[bytes]
+) -> bool:
     """Run it and print what came of it; whether all was well."""
-    files = photos(20)
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         expected = [probabilities((await classify(client, photo)).json()) for photo in files]
     print(f"start    {Sample.of(server)}")
@@ -232,9 +234,11 @@ def main() -> None:
     parser.add_argument("--pid", type=int, required=True, help="of the server, on this machine")
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--megapixels", type=float, default=0.3, help="of each photo")
     given = parser.parse_args()
     server = psutil.Process(given.pid)
-    sys.exit(not asyncio.run(soak(given.url, server, given.seconds, given.clients)))
+    files = photos(20, given.megapixels)
+    sys.exit(not asyncio.run(soak(given.url, server, given.seconds, given.clients, files)))
 
 
 if __name__ == "__main__":

@@ -196,6 +196,33 @@ def test_work_that_nobody_waits_for_is_not_begun(
     assert answered == [["stayed"]]
 
 
+def test_after_a_bad_image_the_others_of_its_request_are_not_decoded(
+    monkeypatch: pytest.MonkeyPatch, service: Service
+) -> None:
+    decoded: list[str] = []
+    failed = Event()
+    decode = Engine.decode
+
+    def remember(engine: Engine, file: ImageFile, position: int = 0) -> Any:
+        decoded.append(file.filename)
+        if position:
+            assert failed.wait(10)
+        return decode(engine, file, position)
+
+    monkeypatch.setattr(Engine, "decode", remember)
+
+    async def ask() -> None:
+        with pytest.raises(BadImageError):
+            await service.classify([BAD, *[photo(n) for n in range(10)]], QUESTION)
+        # The cancelled ones are let go of at the loop's next turn.
+        await asyncio.sleep(0)
+        failed.set()
+
+    asyncio.run(ask())
+    assert service.close()
+    assert len(decoded) <= 1 + service.engine.threads
+
+
 def test_a_failure_in_the_worker_is_its_own_requests_alone(
     monkeypatch: pytest.MonkeyPatch, service: Service, tiny_engine: Engine
 ) -> None:

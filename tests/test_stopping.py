@@ -115,3 +115,18 @@ def test_kill_9_leaves_nothing_that_prevents_the_next_start(environment: dict[st
     with running(again) as server, connect(server.client) as connection:
         connection.sendall(head(ROUTE, len(FORM)) + FORM)
         assert read_answer(connection)[0] == 200
+
+
+def test_a_start_that_fails_says_why_and_exits_with_1(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    done = subprocess.run(  # noqa: S603 - this interpreter, our own arguments
+        [sys.executable, "-m", "app", "serve"],
+        env=environment | {"XMORE_INDEX": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    said = [json.loads(line)["message"] for line in done.stderr.splitlines()]
+    assert any("is not a caption collection" in message for message in said)
