@@ -120,7 +120,7 @@ def test_kill_9_leaves_nothing_that_prevents_the_next_start(environment: dict[st
 def test_a_start_that_fails_says_why_and_exits_with_1(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    done = subprocess.run(  # noqa: S603 - this interpreter, our own arguments
+    done = subprocess.run(
         [sys.executable, "-m", "app", "serve"],
         env=environment | {"XMORE_INDEX": str(tmp_path)},
         capture_output=True,
