@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
@@ -13,6 +13,16 @@ from fastapi import FastAPI
 
 from app.server import Server
 from app.settings import Settings
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something that is on its way has happened."""
+    pause = Event()
+    for _ in range(6000):
+        if condition():
+            return
+        pause.wait(0.02)
+    raise AssertionError("it did not happen")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.photos import encode, gradient
-from tests.serving import connect, form, head, read_answer
+from tests.serving import connect, form, head, read_answer, wait_for
 
 FORM = form(encode(gradient()), "cat", "dog")
 ROUTE = "/v1/classify"
@@ -22,27 +22,28 @@ ROUTE = "/v1/classify"
 class Process:
     """`xmore serve` on a free port."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], log: Path) -> None:
+        self._log = log
         command = [sys.executable, "-m", "app", "serve"]
-        self.process = subprocess.Popen(  # noqa: S603 - this interpreter, our own arguments
-            command, env=environment, stderr=subprocess.PIPE, text=True
-        )
-        address = "on http://"
-        line = next(line for line in self.told() if address in line)
-        message = json.loads(line)["message"]
+        with log.open("w") as stderr:
+            self.process = subprocess.Popen(command, env=environment, stderr=stderr)
+        wait_for(lambda: self.process.poll() is not None or bool(self.told(" on http://")))
+        (message,) = self.told(" on http://")
         self.client = httpx.Client(base_url=message.split(" on ")[1].split()[0], timeout=60)
 
-    def told(self) -> Iterator[str]:
-        """Lines of its log as they come."""
-        assert self.process.stderr is not None
-        return iter(self.process.stderr)
+    def told(self, words: str) -> list[str]:
+        """Messages of its log that hold the words."""
+        lines = self._log.read_text().splitlines(keepends=True)
+        whole = [json.loads(line)["message"] for line in lines if line.endswith("\n")]
+        return [message for message in whole if words in message]
+
+    def wait_until_one_is_under_way(self) -> None:
+        wait_for(lambda: "xmore_queue_depth 1.0" in self.client.get("/metrics").text)
 
     def close(self) -> None:
         self.client.close()
         self.process.kill()
         self.process.wait(60)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
 
 
 @pytest.fixture
@@ -58,8 +59,8 @@ def environment(tiny_model_dir: Path, tiny_index_dir: Path) -> dict[str, str]:
 
 
 @contextmanager
-def running(environment: dict[str, str]) -> Iterator[Process]:
-    process = Process(environment)
+def running(environment: dict[str, str], log: Path) -> Iterator[Process]:
+    process = Process(environment, log)
     try:
         yield process
     finally:
@@ -67,16 +68,15 @@ def running(environment: dict[str, str]) -> Iterator[Process]:
 
 
 def test_sigterm_fails_readiness_finishes_what_was_accepted_and_exits_0(
-    environment: dict[str, str],
+    environment: dict[str, str], tmp_path: Path
 ) -> None:
-    with running(environment) as server, connect(server.client) as accepted:
+    with running(environment, tmp_path / "log") as server, connect(server.client) as accepted:
         accepted.sendall(head(ROUTE, len(FORM)) + FORM[:100])
-        while "xmore_queue_depth 1.0" not in server.client.get("/metrics").text:
-            continue
+        server.wait_until_one_is_under_way()
         assert server.client.get("/readyz").status_code == 200
 
         server.process.send_signal(signal.SIGTERM)
-        assert any("stopping" in line for line in server.told())
+        wait_for(lambda: bool(server.told("stopping")))
         assert server.client.get("/readyz").status_code == 503
         assert server.client.get("/healthz").status_code == 200
         refused = server.client.post(ROUTE, content=b"", headers={"content-type": "text/plain"})
@@ -91,28 +91,29 @@ def test_sigterm_fails_readiness_finishes_what_was_accepted_and_exits_0(
 
 
 def test_what_does_not_finish_in_time_gets_503_and_the_exit_is_still_0(
-    environment: dict[str, str],
+    environment: dict[str, str], tmp_path: Path
 ) -> None:
     with (
-        running(environment | {"XMORE_DRAIN_TIMEOUT_S": "0.2"}) as server,
+        running(environment | {"XMORE_DRAIN_TIMEOUT_S": "0.2"}, tmp_path / "log") as server,
         connect(server.client) as accepted,
     ):
         accepted.sendall(head(ROUTE, len(FORM)) + FORM[:100])
-        while "xmore_queue_depth 1.0" not in server.client.get("/metrics").text:
-            continue
+        server.wait_until_one_is_under_way()
         server.process.send_signal(signal.SIGTERM)
         assert read_answer(accepted)[0] == 503
         assert server.process.wait(60) == 0
 
 
-def test_kill_9_leaves_nothing_that_prevents_the_next_start(environment: dict[str, str]) -> None:
-    with running(environment) as server, connect(server.client) as accepted:
+def test_kill_9_leaves_nothing_that_prevents_the_next_start(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    with running(environment, tmp_path / "log") as server, connect(server.client) as accepted:
         accepted.sendall(head(ROUTE, len(FORM)) + FORM[:100])
         port = server.client.base_url.port
         server.process.kill()
         server.process.wait(60)
         again = environment | {"XMORE_PORT": str(port)}
-    with running(again) as server, connect(server.client) as connection:
+    with running(again, tmp_path / "log") as server, connect(server.client) as connection:
         connection.sendall(head(ROUTE, len(FORM)) + FORM)
         assert read_answer(connection)[0] == 200
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,16 @@ logger = logging.getLogger(__name__)
 FloatArray = npt.NDArray[np.float32]
 
 _TEXT_BATCH = 64
+
+_LOAD_ERRORS = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    SafetensorError,
+    UnpicklingError,
+)
 
 
 class ModelError(Exception):
@@ -102,7 +113,7 @@ def load_model(name: str, pretrained: str | None, precision: Precision) -> ClipM
     try:
         network, preprocess = open_clip.create_model_from_pretrained(name, pretrained=pretrained)
         tokenizer = open_clip.get_tokenizer(name)
-    except (OSError, RuntimeError, ValueError, LookupError, TypeError, SafetensorError) as error:
+    except _LOAD_ERRORS as error:
         raise ModelError(_load_advice(name, pretrained, error)) from error
     network.eval().requires_grad_(False)
     fingerprint = weights_fingerprint(network)

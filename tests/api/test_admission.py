@@ -14,7 +14,7 @@ from app.engine import Classification, Engine, Question
 from app.main import create_app
 from app.settings import Settings
 from tests.photos import encode, gradient
-from tests.serving import connect, form, head, read_answer, serving
+from tests.serving import connect, form, head, read_answer, serving, wait_for
 
 PNG = encode(gradient())
 FORM = form(PNG, "cat", "dog")
@@ -68,16 +68,6 @@ def ask(client: httpx.Client) -> httpx.Response:
 def gauge(client: httpx.Client, name: str) -> float:
     lines = client.get("/metrics").text.splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until something that is on its way has happened."""
-    pause = Event()
-    for _ in range(2000):
-        if condition():
-            return
-        pause.wait(0.01)
-    raise AssertionError("it did not happen")
 
 
 def wait_until_empty(client: httpx.Client) -> None:
@@ -206,7 +196,7 @@ def test_a_request_past_its_time_is_answered_with_503(
         assert response.status_code == 503
         assert response.headers["retry-after"]
         assert "longer than 0.1 seconds" in response.json()["detail"]
-        assert 'xmore_errors_total{kind="timeout"} 1.0' in client.get("/metrics").text
+        wait_for(lambda: 'xmore_errors_total{kind="timeout"} 1.0' in client.get("/metrics").text)
         model.go_on.set()
     wait_until_empty(client)
 

@@ -32,12 +32,13 @@ def test_a_strip_keeps_its_middle(size: tuple[int, int], kept: tuple[int, int]) 
 
 @pytest.mark.parametrize("size", [(2000, 40), (40, 1999), (640, 20)])
 def test_the_crop_is_the_same_as_without_cutting(size: tuple[int, int]) -> None:
+    # Where sides are of odd length, rounding may move it by half a pixel.
     preprocess = open_clip.image_transform(SIDE, is_train=False)
-    noise = np.random.default_rng(0).integers(0, 256, (size[1] // 4 + 1, size[0] // 4 + 1, 3))
+    noise = np.random.default_rng(0).integers(0, 256, (size[1] // 16 + 1, size[0] // 16 + 1, 3))
     image = Image.fromarray(noise.astype(np.uint8)).resize(size)
     ours, theirs = within_reason(preprocess)(image), preprocess(image)
     assert ours.shape == theirs.shape
-    assert (ours - theirs).abs().mean() < 0.15
+    assert (ours - theirs).abs().mean() < 0.1
 
 
 def test_other_preprocessing_is_left_alone() -> None:
