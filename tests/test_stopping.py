@@ -26,7 +26,9 @@ class Process:
         self._log = log
         command = [sys.executable, "-m", "app", "serve"]
         with log.open("w") as stderr:
-            self.process = subprocess.Popen(command, env=environment, stderr=stderr)
+            self.process = subprocess.Popen(  # noqa: S603 - this interpreter, our own arguments
+                command, env=environment, stderr=stderr
+            )
         wait_for(lambda: self.process.poll() is not None or bool(self.told(" on http://")))
         (message,) = self.told(" on http://")
         self.client = httpx.Client(base_url=message.split(" on ")[1].split()[0], timeout=60)
