@@ -7,21 +7,19 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 
-# torch and torchvision from PyTorch's own CPU index: a matching pair, without CUDA's gigabytes.
-# Which pair, pip decides within what pyproject.toml allows.
-# hadolint ignore=DL3013
-RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --index-url https://download.pytorch.org/whl/cpu "torch>=2.12,!=2.13.0" torchvision
-
-# Dependencies change less often than code, so they get a layer of their own.
+# Dependencies change less often than code, so they get layers of their own.
 WORKDIR /src
-COPY pyproject.toml ./
+COPY requirements.lock ./
+# torch and torchvision from PyTorch's own CPU index, in the locked versions: a matching pair,
+# without CUDA's gigabytes.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-        > requirements.txt \
-    && pip install --requirement requirements.txt
+    grep -E '^torch(vision)?==' requirements.lock > torch.txt \
+    && pip install --index-url https://download.pytorch.org/whl/cpu --requirement torch.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --no-deps --requirement requirements.lock \
+    && pip check
 
-COPY README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
 COPY app ./app
 RUN pip install --no-cache-dir --no-deps .
 

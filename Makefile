@@ -8,7 +8,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format docker clean
+.PHONY: help run test check format lock docker clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -30,6 +30,9 @@ format: $(VENV)/.develop ## Format and mend what can be mended
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+lock: $(VENV)/.develop ## Write the image's requirements.lock anew
+	$(BIN)/python -m tools.lock > requirements.lock
+
 docker: ## Build and run the container
 	docker compose up --build
 
@@ -45,5 +48,5 @@ $(VENV)/.serve: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.develop: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --disable-pip-version-check -e '.[test,check,train]'
+	$(BIN)/pip install --disable-pip-version-check -e '.[test,bench,check,train]'
 	touch $@ $(VENV)/.serve

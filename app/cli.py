@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -103,15 +103,19 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the REST API until stopped."""
-    import uvicorn
-
+    from app import logs
+    from app.engine import Engine
     from app.main import create_app
+    from app.server import Server
 
     settings = _settings(host=host, port=port)
+    logs.configure(settings.log_level)
+    # Loaded before the server is made: what cannot be loaded is told in one line.
     with _failures_in_words():
-        server = uvicorn.Server(
-            uvicorn.Config(create_app(settings), host=settings.host, port=settings.port)
-        )
+        engine = Engine.load(settings)
+    server = Server(create_app(settings, lambda _: engine), settings)
+    # uvicorn exits with a number of its own; the log has said why.
+    with suppress(SystemExit):
         server.run()
     if not server.started:
         raise typer.Exit(1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from app.clip.decode import ImageError, decode_image
-from app.clip.labels import DEFAULT_TEMPLATE, LabelEncoder
+from app.clip.labels import DEFAULT_TEMPLATE, Abandoned, LabelEncoder, fill
 from app.clip.model import ClipModel, load_model
 from app.index.catalog import Catalog, NamedDirectory
 from app.index.manifest import ModelStamp
@@ -129,11 +129,19 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """The answer to one request; `index` names the collection that it was retrieved from."""
+    """The answer to one request.
+
+    Attributes:
+        results: one an image, in the order of the images.
+        timings: of all images together.
+        index: the collection that captions were retrieved from.
+        warnings: what was done otherwise than one may expect.
+    """
 
     results: list[ImageResult]
     timings: Timings
     index: str
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,21 +212,28 @@ class Engine:
         pixels = self.model.preprocess(image)
         return DecodedImage(file.filename, pixels, 1000 * (perf_counter() - start))
 
-    def answer(self, images: Sequence[DecodedImage], question: Question) -> Classification:
+    def answer(
+        self,
+        images: Sequence[DecodedImage],
+        question: Question,
+        abandoned: Abandoned = lambda: False,
+    ) -> Classification:
         """Encode, retrieve, fuse: everything after decoding.
 
         Args:
             images: at least one.
             question: labels and how to decide between them.
+            abandoned: whether nobody waits for the answer any more.
 
         Raises:
             UnknownCollectionError: the question names a collection that is not open.
+            AbandonedError: `abandoned` said so before the labels were encoded.
         """
         index, collection = self.catalog.choose(question.index)
         timings = Timings(decode_ms=sum(image.decode_ms for image in images))
         with timings.stage("encode"):
             v = self.model.encode_images([image.pixels for image in images])
-            w = self.labels.embed(question.labels, question.templates)
+            w = self.labels.embed(question.labels, question.templates, abandoned)
         with timings.stage("retrieve"):
             captions = retrieve(v, collection, question.captions)
         with timings.stage("fuse"):
@@ -234,7 +249,7 @@ class Engine:
                 _image_result(image.filename, row, fused, captions[row], question)
                 for row, image in enumerate(images)
             ]
-        return Classification(results, timings, index)
+        return Classification(results, timings, index, self._warnings(question))
 
     def search(self, query: DecodedImage | str, k: int, index: str | None = None) -> Found:
         """The k captions that fit an image or a text best.
@@ -248,6 +263,17 @@ class Engine:
         else:
             embedding = self.model.encode_images([query.pixels])
         return Found(_captions(retrieve(embedding, collection, k)[0]), name)
+
+    def _warnings(self, question: Question) -> list[str]:
+        """What of the question does not fit into the model's context."""
+        prompts = [fill(template, x) for x in question.labels for template in question.templates]
+        cut = self.model.cut_off(prompts)
+        per_label = len(question.templates)
+        return [
+            f"label {position + 1} is longer than the model reads: its end was cut off"
+            for position in range(len(question.labels))
+            if any(cut[position * per_label : (position + 1) * per_label])
+        ]
 
     def classify(self, files: Sequence[ImageFile], question: Question) -> Classification:
         """Decode and answer in the calling thread.

@@ -1,20 +1,28 @@
 """`create_app`: wires settings, engine, service and routes into one application."""
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from starlette.concurrency import run_in_threadpool
 
 from app import __version__
 from app.api import docs, problems
+from app.api.access import KeyCheck, Keys, drop_unused_scheme
+from app.api.admission import Admission, Gate, LingeringClose
 from app.api.collections import router as collections_router
-from app.api.limits import BodyLimit, form_limits
+from app.api.limits import form_limits
 from app.api.routes import router
+from app.api.telemetry import Telemetry
 from app.engine import Engine
+from app.metrics import Metrics
 from app.service import Service
 from app.settings import Settings
 from app.signals import reload_on_hangup
+
+logger = logging.getLogger(__name__)
 
 DESCRIPTION = """\
 Zero-shot image classification with the reasons attached.
@@ -35,15 +43,19 @@ def create_app(
         load_engine: how to make the engine; tests give a small one.
     """
     settings = settings or Settings()
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = Service(await run_in_threadpool(load_engine, settings))
+        engine = await run_in_threadpool(load_engine, settings)
+        service = Service(engine, settings, metrics)
+        metrics.watch_labels(engine.labels)
         app.state.service = service
         with reload_on_hangup(service):
             yield
         app.state.service = None
-        await run_in_threadpool(service.close)
+        if not await run_in_threadpool(service.close):
+            logger.error("the inference worker is stuck and is left behind")
 
     limits = form_limits(settings)
     app = FastAPI(
@@ -61,9 +73,30 @@ def create_app(
     )
     app.state.settings = settings
     app.state.service = None
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.state.metrics = metrics
+    app.state.keys = Keys(settings.api_keys)
+    app.state.gate = Gate(settings.max_queue, settings.max_queue_bytes)
+    metrics.watch_queue(app.state.gate)
+    _install_middleware(app, settings)
     app.include_router(router)
     app.include_router(collections_router)
+    drop_unused_scheme(app, app.state.keys)
     docs.install(app)
     problems.install(app)
     return app
+
+
+def _install_middleware(app: FastAPI, settings: Settings) -> None:
+    """What a request passes on its way in, the innermost first."""
+    app.add_middleware(Admission, gate=app.state.gate, settings=settings)
+    app.add_middleware(KeyCheck, keys=app.state.keys, guard_metrics=settings.metrics_need_key)
+    app.add_middleware(Telemetry, metrics=app.state.metrics)
+    app.add_middleware(LingeringClose)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )

@@ -2,10 +2,10 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -13,8 +13,28 @@ LOCAL_DIR = "local-dir:"
 HUB = "hf-hub:"
 
 
-def _path_as_text(value: Any) -> Any:
+def _path_as_text(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
+
+
+def _split(value: object) -> object:
+    """A comma-separated variable as a list."""
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    return value
+
+
+# NoDecode: pydantic-settings would want JSON in the variable.
+_CommaSeparated = (NoDecode, BeforeValidator(_split))
+
+
+class LogLevel(StrEnum):
+    """The least important lines that are logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
 class Precision(StrEnum):
@@ -94,6 +114,72 @@ class Settings(BaseSettings):
     max_templates: Annotated[
         int, Field(ge=1, le=1000, description="Most templates in one request.")
     ] = 100
+    max_queue: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100_000,
+            description="Most requests under way at once, from their first byte to their answer; "
+            "past it 429.",
+        ),
+    ] = 32
+    max_queue_bytes: Annotated[
+        int,
+        Field(ge=1, description="Most body bytes of all requests under way together; past it 429."),
+    ] = 512 * 2**20
+    request_timeout_s: Annotated[
+        float,
+        Field(gt=0, le=3600, description="Seconds that a received request may wait and compute."),
+    ] = 30.0
+    body_timeout_s: Annotated[
+        float,
+        Field(gt=0, le=3600, description="Seconds that a client may take to send a request."),
+    ] = 30.0
+    stuck_after_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=86_400,
+            description="Seconds on one computation after which the inference worker counts as "
+            "stuck and `/healthz` fails.",
+        ),
+    ] = 120.0
+    drain_timeout_s: Annotated[
+        float,
+        Field(ge=0, le=3600, description="Seconds that accepted requests get to finish at a stop."),
+    ] = 20.0
+    api_keys: Annotated[
+        list[Annotated[SecretStr, Field(min_length=16)]],
+        *_CommaSeparated,
+        Field(
+            description="Keys that open `/v1`, comma-separated, each of 16 characters or more; "
+            "none: open to all."
+        ),
+    ] = []
+    metrics_need_key: Annotated[
+        bool, Field(description="Whether `/metrics` asks for a key too.")
+    ] = False
+    cors_origins: Annotated[
+        list[str],
+        *_CommaSeparated,
+        Field(
+            description="Web origins whose pages may ask, comma-separated, or `*`; none: CORS off."
+        ),
+    ] = []
+    log_level: Annotated[
+        LogLevel,
+        Field(
+            description="Least important lines that are logged; `debug` adds the messages of "
+            "errors, which may quote what was sent."
+        ),
+    ] = LogLevel.INFO
+
+    @model_validator(mode="after")
+    def _keys_guard_metrics(self) -> Self:
+        """A guard without keys would lock everybody out, or nobody."""
+        if self.metrics_need_key and not self.api_keys:
+            raise ValueError("XMORE_METRICS_NEED_KEY is set: set XMORE_API_KEYS too")
+        return self
 
     @model_validator(mode="after")
     def _weights_are_named(self) -> Self:

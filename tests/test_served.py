@@ -1,7 +1,7 @@
 """The carried model and captions behind the real server: what a stranger sees first."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -14,7 +14,7 @@ from tests.photos import encode
 from tests.served import served
 
 LABELS = ["cat", "dog", "cup of coffee", "rocket", "bicycle", "person"]
-PHOTOS = {
+PHOTOS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "cat": (data.chelsea, ("cat", "kitten")),
     "cup of coffee": (data.coffee, ("coffee", "espresso", "cup")),
     "rocket": (data.rocket, ("rocket", "missile", "launch")),

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
-from app.settings import Precision, Settings
+from app.settings import LogLevel, Precision, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +70,16 @@ def test_a_body_has_room_for_all_images_at_their_largest() -> None:
         ("max_labels", "5", 5),
         ("max_label_length", "7", 7),
         ("max_templates", "9", 9),
+        ("max_queue", "3", 3),
+        ("max_queue_bytes", "1000", 1000),
+        ("request_timeout_s", "0.5", 0.5),
+        ("body_timeout_s", "2", 2.0),
+        ("stuck_after_s", "3", 3.0),
+        ("drain_timeout_s", "0", 0.0),
+        ("api_keys", f"{'a' * 16}, {'b' * 16},", [SecretStr("a" * 16), SecretStr("b" * 16)]),
+        ("api_keys", "", []),
+        ("cors_origins", "https://a.org,https://b.org", ["https://a.org", "https://b.org"]),
+        ("log_level", "debug", LogLevel.DEBUG),
     ],
 )
 def test_each_setting_is_an_environment_variable(
@@ -124,6 +134,14 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(
         ("index", "a=x,y"),
         ("index", "a=x,a=y"),
         ("index", "=x"),
+        ("max_queue", 0),
+        ("max_queue_bytes", 0),
+        ("request_timeout_s", 0),
+        ("body_timeout_s", 0),
+        ("stuck_after_s", 0),
+        ("drain_timeout_s", -1),
+        ("api_keys", ["short"]),
+        ("log_level", "loud"),
     ],
 )
 def test_a_value_out_of_range_is_refused_and_named(name: str, value: object) -> None:
@@ -162,3 +180,13 @@ def test_collections_are_one_directory_or_several_by_name(
     index: Any, collections: list[tuple[str | None, Path]]
 ) -> None:
     assert Settings(index=index).collections == collections
+
+
+def test_keys_are_not_shown() -> None:
+    settings = Settings(api_keys=["0123456789abcdef"])
+    assert "0123456789abcdef" not in repr(settings)
+
+
+def test_metrics_cannot_be_guarded_without_keys() -> None:
+    assert "XMORE_API_KEYS" in refused(metrics_need_key=True)
+    assert Settings(metrics_need_key=True, api_keys=["k" * 16]).metrics_need_key

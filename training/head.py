@@ -28,7 +28,7 @@ _CLASSES = 1000
 class Recipe:
     """Weights of the losses and how long to train."""
 
-    epochs: int = 10
+    epochs: int = 30
     batch: int = 256
     peak_lr: float = 1e-3
     contrastive: float = 0.5

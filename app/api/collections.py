@@ -3,11 +3,12 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, File, Form, UploadFile
+from fastapi import APIRouter, Depends, File, Form, UploadFile
 
-from app.api.parsing import read_images
+from app.api.access import require_key
+from app.api.parsing import read_images, refuse_other_forms
 from app.api.problems import documented, field_problem
-from app.api.routes import IndexField, ServiceDependency, SettingsDependency
+from app.api.routes import REFUSALS, IndexField, ServiceDependency, SettingsDependency
 from app.api.schemas import CaptionsFoundOut, IndexInfo, ReloadedOut
 from app.engine import DEFAULT_CAPTIONS, ImageFile
 from app.settings import Settings
@@ -22,13 +23,8 @@ MAX_FOUND = 1000
     "/v1/captions/search",
     tags=["captions"],
     summary="The captions nearest to an image or a text",
-    responses=documented(
-        HTTPStatus.BAD_REQUEST,
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-    ),
+    dependencies=[Depends(require_key), Depends(refuse_other_forms)],
+    responses=REFUSALS,
 )
 async def search(
     service: ServiceDependency,
@@ -69,7 +65,16 @@ async def _query(image: UploadFile | None, text: str | None, settings: Settings)
     "/v1/index/reload",
     tags=["captions"],
     summary="Load the caption collections again",
-    responses=documented(HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE),
+    dependencies=[Depends(require_key)],
+    responses=documented(
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.CONFLICT,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    ),
 )
 async def reload(service: ServiceDependency) -> ReloadedOut:
     """Open the collections' directories again, check them, and serve from them.

@@ -3,16 +3,27 @@
 import base64
 import binascii
 import json
+import unicodedata
 from collections import Counter
 from http import HTTPStatus
 
-from fastapi import UploadFile
+from fastapi import Request, UploadFile
+from python_multipart.multipart import parse_options_header
 
 from app.api.problems import FieldProblem, Problem, field_problem
 from app.engine import ImageFile
 from app.settings import Settings
 
 UNNAMED = "image"
+
+_MULTIPART = "multipart/form-data"
+_URL_ENCODED = "application/x-www-form-urlencoded"
+_JSON = "application/json"
+_NAMED = 5
+"""How many of many are named in an error."""
+
+_NO_TEXT = ("Cc", "Cs")
+"""Unicode categories: control characters and halves of surrogate pairs."""
 
 
 def parse_labels(values: list[str], settings: Settings) -> list[str]:
@@ -31,7 +42,7 @@ def parse_labels(values: list[str], settings: Settings) -> list[str]:
 def _json_strings(text: str) -> list[str]:
     try:
         parsed = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise field_problem("labels", f"not a JSON array of strings ({error})") from error
     if not isinstance(parsed, list) or not all(isinstance(item, str) for item in parsed):
         raise field_problem("labels", "not a JSON array of strings")
@@ -42,7 +53,7 @@ def check_labels(labels: list[str], field: str, settings: Settings) -> list[str]
     """The labels, if a request may ask for them.
 
     Raises:
-        Problem: none, too many, blank, too long, or the same one twice.
+        Problem: none, too many, blank, too long, not plain text, or the same one twice.
     """
     if not labels:
         raise field_problem(field, "at least one label is needed")
@@ -59,9 +70,10 @@ def check_labels(labels: list[str], field: str, settings: Settings) -> list[str]
                 f"label {position + 1} has {len(label)} characters, "
                 f"at most {settings.max_label_length} are allowed",
             )
+        _check_text(label, field, f"label {position + 1}")
     repeated = [label for label, count in Counter(labels).items() if count > 1]
     if repeated:
-        named = ", ".join(repr(label) for label in repeated[:5])
+        named = ", ".join(repr(label) for label in repeated[:_NAMED])
         raise field_problem(field, f"the same label more than once: {named}")
     return labels
 
@@ -70,13 +82,14 @@ def check_templates(templates: list[str], field: str, settings: Settings) -> lis
     """The templates, if each has one `{}`.
 
     Raises:
-        Problem: too many, too long, or not one `{}`.
+        Problem: too many, too long, not plain text, or not one `{}`.
     """
     if len(templates) > settings.max_templates:
         raise field_problem(
             field, f"{len(templates)} templates, at most {settings.max_templates} are allowed"
         )
-    for template in templates:
+    for position, template in enumerate(templates):
+        _check_text(template, field, f"template {position + 1}")
         if template.count("{}") != 1:
             raise field_problem(field, f"{template!r} needs exactly one {{}} for the label")
         if len(template) > settings.max_label_length:
@@ -85,6 +98,74 @@ def check_templates(templates: list[str], field: str, settings: Settings) -> lis
                 f"{len(template)} characters, at most {settings.max_label_length} are allowed",
             )
     return templates
+
+
+def _check_text(text: str, field: str, name: str) -> None:
+    """Refuse what no label holds and no model reads: it came there by mistake or to do harm."""
+    for character in text:
+        if unicodedata.category(character) in _NO_TEXT:
+            raise field_problem(field, f"{name} holds the control character U+{ord(character):04X}")
+
+
+async def refuse_other_content(request: Request) -> None:
+    """A dependency of routes that take a form: other content, half a form, and unknown fields.
+
+    Raises:
+        Problem: 415, 400 or 422.
+    """
+    _check_content_type(request, _MULTIPART)
+    await _check_form(request)
+
+
+async def refuse_other_forms(request: Request) -> None:
+    """The same for routes that need no file, which also take what plain HTML forms send.
+
+    Raises:
+        Problem: 415, 400 or 422.
+    """
+    _check_content_type(request, _MULTIPART, _URL_ENCODED)
+    await _check_form(request)
+
+
+async def _check_form(request: Request) -> None:
+    kind, options = parse_options_header(request.headers["content-type"])
+    # The parser takes a form that breaks off for one that ends, without the part it was in.
+    if kind == _MULTIPART.encode() and not _ends(request, options[b"boundary"]):
+        raise Problem(HTTPStatus.BAD_REQUEST, "The form breaks off before its last boundary.")
+    known = {field.alias for field in request.scope["route"].dependant.body_params}
+    unknown = [name for name in await request.form() if name not in known]
+    if unknown:
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            f"unknown fields: {', '.join(repr(name) for name in unknown[:_NAMED])}; "
+            f"there are {', '.join(sorted(known))}",
+            [
+                FieldProblem(field=name, detail="there is no such field")
+                for name in unknown[:_NAMED]
+            ],
+        )
+
+
+def _ends(request: Request, boundary: bytes) -> bool:
+    return b"--%b--" % boundary in request.state.body_tail()
+
+
+def require_json(request: Request) -> None:
+    """A dependency of routes that take JSON.
+
+    Raises:
+        Problem: 415, it is something else.
+    """
+    _check_content_type(request, _JSON)
+
+
+def _check_content_type(request: Request, *wanted: str) -> None:
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given not in wanted:
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"The content type is {given or 'missing'}; it must be {' or '.join(wanted)}.",
+        )
 
 
 async def read_images(uploads: list[UploadFile], settings: Settings) -> list[ImageFile]:
@@ -101,11 +182,16 @@ async def read_images(uploads: list[UploadFile], settings: Settings) -> list[Ima
         )
     files = []
     for upload in uploads:
-        name = upload.filename or UNNAMED
+        name = _printable(upload.filename or UNNAMED)
         if upload.size is not None and upload.size > settings.max_image_bytes:
             raise _too_large(name, upload.size, settings)
         files.append(ImageFile(name, await upload.read()))
     return files
+
+
+def _printable(name: str) -> str:
+    """A file name that can be sent back and shown."""
+    return "".join("\ufffd" if unicodedata.category(c) in _NO_TEXT else c for c in name)
 
 
 def read_base64(text: str, settings: Settings) -> ImageFile:

@@ -1,5 +1,6 @@
 """Errors as RFC 9457 `application/problem+json`, for everything that can go wrong in a request."""
 
+import json
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from starlette.exceptions import HTTPException
 from app.clip.decode import ImageFault
 from app.engine import BadImageError
 from app.index.catalog import ReloadError, UnknownCollectionError
+from app.service import TooSlowError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -70,6 +72,14 @@ def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     }
 
 
+class _ProblemResponse(JSONResponse):
+    media_type = MEDIA_TYPE
+
+    def render(self, content: Any) -> bytes:
+        """As ASCII: an error may quote text that UTF-8 cannot hold, such as half an emoji."""
+        return json.dumps(content).encode("ascii")
+
+
 def problem_response(problem: Problem) -> JSONResponse:
     """Render a problem."""
     document = ProblemDocument(
@@ -78,10 +88,9 @@ def problem_response(problem: Problem) -> JSONResponse:
         detail=problem.detail,
         errors=problem.errors or None,
     )
-    return JSONResponse(
+    return _ProblemResponse(
         document.model_dump(exclude_none=True),
         status_code=problem.status_code,
-        media_type=MEDIA_TYPE,
         headers=dict(problem.headers or {}),
     )
 
@@ -114,13 +123,21 @@ def _location(loc: Sequence[str | int]) -> str:
     return ".".join(str(part) for part in loc if part not in ("body", "query")) or "body"
 
 
+def _from_too_slow(error: TooSlowError) -> Problem:
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        f"{error} Ask for fewer images or labels at once, or try again later.",
+        headers={"Retry-After": "5"},
+    )
+
+
 def _from_http(error: HTTPException) -> Problem:
     headers = dict(error.headers) if error.headers else None
     return Problem(HTTPStatus(error.status_code), error.detail, headers=headers)
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error as a problem document."""
+    """Answer every error as a problem document; unexpected ones are `Telemetry`'s."""
 
     @app.exception_handler(Problem)
     async def problem(_: Request, error: Problem) -> JSONResponse:
@@ -140,6 +157,11 @@ def install(app: FastAPI) -> None:
             Problem(HTTPStatus.CONFLICT, f"{error} The collections that served go on serving.")
         )
 
+    @app.exception_handler(TooSlowError)
+    async def too_slow(request: Request, error: TooSlowError) -> JSONResponse:
+        request.state.error_kind = "timeout"
+        return problem_response(_from_too_slow(error))
+
     @app.exception_handler(RequestValidationError)
     async def validation(_: Request, error: RequestValidationError) -> JSONResponse:
         return problem_response(_from_validation(error))
@@ -147,9 +169,3 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:
         return problem_response(_from_http(error))
-
-    @app.exception_handler(Exception)
-    async def unexpected(_: Request, __: Exception) -> JSONResponse:
-        return problem_response(
-            Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed; its log says why.")
-        )

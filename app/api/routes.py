@@ -4,15 +4,20 @@ from http import HTTPStatus
 from time import perf_counter
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app import __version__
+from app.api.access import METRICS, require_key
+from app.api.admission import Gate, stopping
 from app.api.parsing import (
     check_labels,
     check_templates,
     parse_labels,
     read_base64,
     read_images,
+    refuse_other_content,
+    require_json,
 )
 from app.api.problems import Problem, documented
 from app.api.schemas import (
@@ -28,6 +33,7 @@ from app.api.schemas import (
 from app.clip.labels import DEFAULT_TEMPLATE
 from app.clip.precision import precision_name
 from app.engine import DEFAULT_CAPTIONS, MAX_CAPTIONS, Question, ServingNormalization
+from app.metrics import Metrics
 from app.service import Service
 from app.settings import Settings
 from app.xmore.ensemble import Fusion, Normalization
@@ -65,11 +71,15 @@ IndexField = Annotated[
     Form(description="The caption collection, by its name in `/v1/info`; default: the first."),
 ]
 
-_REFUSALS = documented(
+REFUSALS = documented(
     HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.UNPROCESSABLE_ENTITY,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
 
@@ -78,7 +88,8 @@ _REFUSALS = documented(
     "/v1/classify",
     tags=["classification"],
     summary="Classify images against labels, with the reasons",
-    responses=_REFUSALS,
+    dependencies=[Depends(require_key), Depends(refuse_other_content)],
+    responses=REFUSALS,
 )
 async def classify(
     service: ServiceDependency,
@@ -152,7 +163,8 @@ async def classify(
     "/v1/zero-shot-image-classification",
     tags=["classification"],
     summary="Hugging Face's zero-shot image classification task",
-    responses=_REFUSALS,
+    dependencies=[Depends(require_key), Depends(require_json)],
+    responses=REFUSALS,
 )
 async def zero_shot_image_classification(
     service: ServiceDependency, settings: SettingsDependency, body: ZeroShotRequest
@@ -170,7 +182,13 @@ async def zero_shot_image_classification(
     ]
 
 
-@router.get("/v1/info", tags=["service"], summary="What serves, and its limits")
+@router.get(
+    "/v1/info",
+    tags=["service"],
+    summary="What serves, and its limits",
+    dependencies=[Depends(require_key)],
+    responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE),
+)
 async def info(service: ServiceDependency, settings: SettingsDependency) -> InfoOut:
     """Model, caption collections, limits and version."""
     model = service.engine.model
@@ -203,14 +221,25 @@ async def info(service: ServiceDependency, settings: SettingsDependency) -> Info
 
 @router.get("/healthz", tags=["service"], responses=documented(HTTPStatus.SERVICE_UNAVAILABLE))
 async def healthz(request: Request) -> StatusOut:
-    """Alive: the process answers, and so does the inference worker once there is one."""
+    """Alive: the process answers, and the inference worker is not stuck once there is one."""
     service: Service | None = request.app.state.service
-    if service is not None and not await service.is_alive():
-        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "The inference worker does not answer.")
+    fault = None if service is None else service.fault()
+    if fault is not None:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, fault)
     return StatusOut(status="ok")
 
 
 @router.get("/readyz", tags=["service"], responses=documented(HTTPStatus.SERVICE_UNAVAILABLE))
-async def readyz(_: ServiceDependency) -> StatusOut:
+async def readyz(request: Request, _: ServiceDependency) -> StatusOut:
     """Ready for traffic: model and collection are loaded and the service is not stopping."""
+    gate: Gate = request.app.state.gate
+    if gate.closed:
+        raise stopping()
     return StatusOut(status="ready")
+
+
+@router.get(METRICS, include_in_schema=False)
+async def metrics(request: Request) -> Response:
+    """Counts, latencies and the queue, as Prometheus reads them."""
+    told: Metrics = request.app.state.metrics
+    return Response(generate_latest(told.registry), media_type=CONTENT_TYPE_LATEST)

@@ -112,6 +112,13 @@ class ClassificationOut(BaseModel):
     index: Annotated[str, Field(examples=["default"])]
     results: list[ImageResultOut]
     timings: TimingsOut
+    warnings: Annotated[
+        list[str],
+        Field(
+            description="What was done otherwise than one may expect; for instance a label longer "
+            "than the model's context, whose end was cut off."
+        ),
+    ]
 
     @classmethod
     def of(cls, answer: Classification, model: str, index: str, total_ms: float) -> Self:
@@ -128,6 +135,7 @@ class ClassificationOut(BaseModel):
                 fuse_ms=round(timings.fuse_ms, 3),
                 total_ms=round(total_ms, 3),
             ),
+            warnings=answer.warnings,
         )
 
 

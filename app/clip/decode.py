@@ -8,14 +8,34 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
+try:
+    from pillow_heif import register_heif_opener
+except ImportError:  # the extra `heic` is not installed
+    _EXTRA_FORMATS: tuple[str, ...] = ()
+else:
+    register_heif_opener(thumbnails=False)
+    _EXTRA_FORMATS = ("HEIF",)
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", *_EXTRA_FORMATS)
 """What Pillow may open; leaves out formats that run other programs or are no photos (EPS, PDF)."""
 
+_HEAD_BYTES = 1024
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 # Pillow has a limit of its own, for the whole process; here each call has one, checked first.
 Image.MAX_IMAGE_PIXELS = None
 
-_DAMAGE = (OSError, ValueError, SyntaxError, LookupError, TypeError, RuntimeError, struct.error)
+_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    ArithmeticError,
+    SyntaxError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    struct.error,
+)
 """What Pillow's decoders raise on files that are broken in one way or another."""
 
 
@@ -56,12 +76,21 @@ def decode_image(data: bytes, max_pixels: int) -> Image.Image:
             raise _too_many(width, height, max_pixels)
         image.load()
     except UnidentifiedImageError:
-        raise ImageError(
-            ImageFault.UNREADABLE, f"not an image of a known format ({', '.join(FORMATS)})"
-        ) from None
+        raise ImageError(ImageFault.UNREADABLE, _what_else(data[:_HEAD_BYTES])) from None
     except _DAMAGE as error:
         raise ImageError(ImageFault.UNREADABLE, f"the image is damaged ({error})") from error
     return to_rgb(_upright(image))
+
+
+def _what_else(head: bytes) -> str:
+    """What a file is that is no image of a known format, by its first bytes."""
+    if b"%PDF-" in head:
+        return "PDF is a document, not an image; send its pages as PNG or JPEG"
+    if b"<svg" in head.lower():
+        return "SVG is a drawing, not an image of pixels; render it to PNG first"
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS and "HEIF" not in FORMATS:
+        return "HEIC needs a decoder that this server lacks (the extra `heic`); send JPEG or PNG"
+    return f"not an image of a known format ({', '.join(FORMATS)})"
 
 
 def _too_many(width: int, height: int, max_pixels: int) -> ImageError:

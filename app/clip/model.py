@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from app.clip.aspect import within_reason
 from app.clip.fold import fold_batch_norm
 from app.clip.precision import choose_precision
 from app.settings import HUB, LOCAL_DIR, Precision
@@ -25,6 +27,16 @@ logger = logging.getLogger(__name__)
 FloatArray = npt.NDArray[np.float32]
 
 _TEXT_BATCH = 64
+
+_LOAD_ERRORS = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    SafetensorError,
+    UnpicklingError,
+)
 
 
 class ModelError(Exception):
@@ -51,7 +63,7 @@ class ClipModel:
     dtype: torch.dtype
     preprocess: Callable[[Image.Image], Tensor]
     network: nn.Module
-    tokenizer: Callable[[list[str]], Tensor]
+    tokenizer: Callable[..., Tensor]
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Tensor]) -> FloatArray:
@@ -72,6 +84,19 @@ class ClipModel:
             out[start : start + _TEXT_BATCH] = normalize(features, dim=-1).numpy()
         return out
 
+    def cut_off(self, texts: Sequence[str]) -> list[bool]:
+        """Which texts are longer than the context, so that `encode_texts` drops their end."""
+        length = int(self.tokenizer([""]).shape[1])
+        padding = self.tokenizer([""], context_length=length + 1)[0, -1]
+        cut = [False] * len(texts)
+        for i, text in enumerate(texts):
+            # A token stands for at least one byte, and two tokens mark the ends.
+            if len(text.encode()) > length - 2:
+                tokens = self.tokenizer([text])[0]
+                more = self.tokenizer([text], context_length=length + 1)[0]
+                cut[i] = not torch.equal(more[:-1], tokens) or bool(more[-1] != padding)
+        return cut
+
 
 def load_model(name: str, pretrained: str | None, precision: Precision) -> ClipModel:
     """Load a model by open_clip's own naming.
@@ -88,7 +113,7 @@ def load_model(name: str, pretrained: str | None, precision: Precision) -> ClipM
     try:
         network, preprocess = open_clip.create_model_from_pretrained(name, pretrained=pretrained)
         tokenizer = open_clip.get_tokenizer(name)
-    except (OSError, RuntimeError, ValueError, LookupError, TypeError, SafetensorError) as error:
+    except _LOAD_ERRORS as error:
         raise ModelError(_load_advice(name, pretrained, error)) from error
     network.eval().requires_grad_(False)
     fingerprint = weights_fingerprint(network)
@@ -103,7 +128,7 @@ def load_model(name: str, pretrained: str | None, precision: Precision) -> ClipM
         embed_dim=_embed_dim(network),
         logit_scale=float(network.logit_scale.float().exp()),
         dtype=dtype,
-        preprocess=preprocess,
+        preprocess=within_reason(preprocess),
         network=network,
         tokenizer=tokenizer,
     )

@@ -138,7 +138,8 @@ class SearchIndex:
         outer.index_params = parameters
         # FAISS keeps a bare pointer; the outer one has to hold on to what it points to.
         outer.referenced_objects = [parameters]
-        return outer
+        checked: faiss.SearchParameters = outer
+        return checked
 
     def vectors(self, rows: IdArray) -> FloatArray:
         """Stored vectors of rows, (n, d), normalised again after compression.

@@ -13,6 +13,7 @@ from PIL import Image
 
 from app.settings import Settings
 from tests.photos import encode, gradient
+from tests.serving import form
 
 PNG = encode(gradient())
 
@@ -51,6 +52,7 @@ def test_the_answer_has_the_documented_shape(client: TestClient) -> None:
         "fuse_ms",
         "total_ms",
     }
+    assert answer["warnings"] == []
     assert answer["timings"]["total_ms"] > 0
 
 
@@ -114,6 +116,16 @@ def test_templates_make_an_ensemble(client: TestClient) -> None:
         ({"labels": ["x" * 41]}, "labels", "41 characters"),
         ({"labels": "[1, 2]"}, "labels", "JSON array of strings"),
         ({"labels": '["cat"'}, "labels", "JSON array of strings"),
+        ({"labels": '["cat", null]'}, "labels", "JSON array of strings"),
+        ({"labels": '[["cat"]]'}, "labels", "JSON array of strings"),
+        ({"labels": "[" * 100_000}, "labels", "JSON array of strings"),
+        ({"labels": f"[{'9' * 5000}]"}, "labels", "JSON array of strings"),
+        ({"labels": r'["\ud83d"]'}, "labels", "label 1 holds the control character U+D83D"),
+        ({"labels": ["cat", "d\0g"]}, "labels", "label 2 holds the control character U+0000"),
+        ({"labels": ["cat\u009bdog"]}, "labels", "U+009B"),
+        ({"labels": [f"label {i}" for i in range(10_000)]}, "labels", "10000 labels, at most 50"),
+        ({"labels": json.dumps([f"{i}" for i in range(10_000)])}, "labels", "10000 labels"),
+        ({"template": "a {}\n"}, "template", "template 1 holds the control character U+000A"),
         ({"template": "a photo"}, "template", "exactly one {}"),
         ({"template": "{} and {}"}, "template", "exactly one {}"),
         ({"template": ["{}"] * 4}, "template", "at most 3"),
@@ -136,11 +148,78 @@ def test_a_value_out_of_range_is_named(
     assert said in error["detail"]
 
 
+def test_a_label_longer_than_the_context_is_answered_with_a_warning(client: TestClient) -> None:
+    long = "a b c d e f g h i j k l m n o p q"
+    status, answer = post(client, labels=["cat", long])
+    assert status == 200
+    assert answer["warnings"] == ["label 2 is longer than the model reads: its end was cut off"]
+
+
+@pytest.mark.parametrize(
+    "label", ["猫", "кошка", "قطة", "👩‍👩‍👧", "e\u0301", "\u202eright", "\U0001f408"]
+)
+def test_any_unicode_is_a_label(client: TestClient, label: str) -> None:
+    status, answer = post(client, labels=[label, "dog"])
+    assert status == 200
+    assert {p["label"] for p in answer["results"][0]["predictions"]} == {label, "dog"}
+
+
+def test_unknown_fields_are_named(client: TestClient) -> None:
+    status, problem = post(client, lables="cat", url="http://localhost/cat.jpg")
+    assert status == 422
+    assert [error["field"] for error in problem["errors"]] == ["lables", "url"]
+    assert "captions, fusion, image, index, labels" in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("url", "content_type"),
+    [
+        ("/v1/classify", "application/json"),
+        ("/v1/classify", "application/x-www-form-urlencoded"),
+        ("/v1/classify", "image/png"),
+        ("/v1/zero-shot-image-classification", "text/plain"),
+        ("/v1/zero-shot-image-classification", "multipart/form-data; boundary=b"),
+        ("/v1/zero-shot-image-classification", ""),
+    ],
+)
+def test_another_content_type_is_refused(client: TestClient, url: str, content_type: str) -> None:
+    headers = {"content-type": content_type} if content_type else {}
+    response = client.post(url, content=b"labels=cat", headers=headers)
+    assert response.status_code == 415
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "it must be " in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (b"", 422, "body"),
+        (b"{", 400, "JSON"),
+        (b"[" * 100_000, 400, "parsing"),
+        (b"\xff\xfe", 400, ""),
+        (b'{"inputs": "a", "parameters": {"candidate_labels": ["cat"]}}', 400, "base64"),
+        (b'{"inputs": "YQ==", "parameters": {"candidate_labels": ["cat"]}}', 415, "not an image"),
+        (b'{"inputs": "YQ==", "parameters": {"candidate_labels": "cat"}}', 422, "candidate_labels"),
+        (b'{"inputs": "YQ==", "parameters": {"candidate_labels": [1]}}', 422, "candidate_labels"),
+        (b'{"inputs": "YQ==", "parameters": {"candidate_labels": []}}', 422, "at least one"),
+        (b'{"inputs": "YQ=="}', 422, "parameters"),
+        (b'{"inputs": "YQ==", "parameters": {"labels": ["cat"]}}', 422, "parameters.labels"),
+    ],
+)
+def test_json_that_is_wrong_is_told_how(
+    client: TestClient, body: bytes, status: int, said: str
+) -> None:
+    headers = {"content-type": "application/json"}
+    response = client.post("/v1/zero-shot-image-classification", content=body, headers=headers)
+    assert response.status_code == status
+    assert said in response.json()["detail"]
+
+
 @pytest.mark.parametrize("missing", ["image", "labels"])
 def test_a_missing_field_is_named(client: TestClient, missing: str) -> None:
-    files = {} if missing == "image" else {"image": ("photo.png", PNG)}
-    data = {} if missing == "labels" else {"labels": "cat"}
-    response = client.post("/v1/classify", files=files, data=data)
+    parts: dict[str, Any] = {"image": ("photo.png", PNG), "labels": (None, "cat")}
+    del parts[missing]
+    response = client.post("/v1/classify", files=parts)
     assert response.status_code == 422
     assert [error["field"] for error in response.json()["errors"]] == [missing]
 
@@ -151,8 +230,8 @@ def test_a_missing_field_is_named(client: TestClient, missing: str) -> None:
         (b"", 415, "empty"),
         (b"not an image at all", 415, "not an image"),
         (PNG[: len(PNG) // 2], 415, "damaged"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "not an image"),
-        (b"%PDF-1.7", 415, "not an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415, "render it to PNG"),
+        (b"%PDF-1.7", 415, "send its pages as PNG"),
         (b"x" * 200_001, 413, "200001 bytes"),
         (encode(gradient(2000, 501)), 413, "2000 x 501 pixels"),
     ],
@@ -185,13 +264,21 @@ def test_a_body_over_the_limit_is_refused_while_it_is_read(client: TestClient) -
     assert "larger than" in response.json()["detail"]
 
 
-def test_a_malformed_form_is_a_bad_request(client: TestClient) -> None:
-    response = client.post(
-        "/v1/classify",
-        content=b"--b\r\nbroken",
-        headers={"content-type": "multipart/form-data; boundary=b"},
-    )
-    assert response.status_code in (400, 422)
+@pytest.mark.parametrize(
+    ("body", "boundary"),
+    [
+        (b"--b\r\nbroken", "; boundary=b"),
+        (b"no form at all", "; boundary=b"),
+        (b"", "; boundary=b"),
+        (form(PNG, "cat")[:-6], "; boundary=b"),
+        (form(PNG, "cat"), "; boundary=other"),
+        (form(PNG, "cat"), ""),
+    ],
+)
+def test_a_malformed_form_is_a_bad_request(client: TestClient, body: bytes, boundary: str) -> None:
+    headers = {"content-type": f"multipart/form-data{boundary}"}
+    response = client.post("/v1/classify", content=body, headers=headers)
+    assert response.status_code == 400
     assert response.headers["content-type"] == "application/problem+json"
 
 

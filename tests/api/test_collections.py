@@ -20,6 +20,7 @@ from app.index.build import Options, build_collection
 from app.index.manifest import TEXT_FILE, Kind
 from app.index.sources.detect import captions_in_memory, detect
 from app.main import create_app
+from app.metrics import Metrics
 from app.service import Service
 from app.settings import Settings
 from app.signals import reload_on_hangup
@@ -88,7 +89,8 @@ def test_an_image_finds_the_captions_that_classification_uses(client: TestClient
 @pytest.mark.parametrize(
     ("data", "status", "said"),
     [
-        ({}, 422, "either an image file or `text`"),
+        ({}, 415, "The content type is missing"),
+        ({"k": 3}, 422, "either an image file or `text`"),
         ({"text": "  "}, 422, "text: is blank"),
         ({"text": "x" * 41}, 422, "41 characters, at most 40"),
         ({"text": "a cat", "k": 0}, 422, "k: "),
@@ -213,7 +215,7 @@ def test_swapping_under_load_fails_no_request_and_mixes_no_answer(
 def test_a_hangup_reloads(
     serving: Settings, tmp_path: Path, tiny_model: ClipModel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    service = Service(Engine.load(serving))
+    service = Service(Engine.load(serving), serving, Metrics())
 
     def wait_for(logged: str) -> None:
         for _ in range(3000):

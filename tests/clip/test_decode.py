@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
+from app.clip import decode
 from app.clip.decode import ImageError, ImageFault, decode_image
 from tests.photos import encode, gradient
 
@@ -82,6 +83,7 @@ def test_lossless_rgb_comes_back_exactly(format_: str) -> None:
         ("JPEG", {"quality": 95, "progressive": True}),
         ("WEBP", {"quality": 95}),
         ("AVIF", {"quality": 95}),
+        ("HEIF", {"quality": 95}),
         ("TIFF", {"compression": "jpeg", "quality": 95}),
     ],
 )
@@ -240,6 +242,13 @@ def test_every_exif_orientation_comes_out_upright(format_: str, orientation: int
     assert np.abs(found - pixels(gradient())).mean() < 3
 
 
+@pytest.mark.parametrize("profile", [b"", b"garbage", b"\0" * 128, bytes(range(256)) * 3])
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_broken_icc_profile_does_not_fail(format_: str, profile: bytes) -> None:
+    found = decoded(encode(gradient(), format_, icc_profile=profile))
+    assert np.abs(found - pixels(gradient())).mean() < 5
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 99])
 def test_an_orientation_that_does_not_exist_is_ignored(orientation: int) -> None:
     data = encode(gradient(), exif=exif_orientation(orientation))
@@ -307,6 +316,79 @@ def test_damaged_bytes_decode_or_are_refused(format_: str) -> None:
             data[chance.randrange(len(data))] = chance.randrange(256)
         with suppress(ImageError):
             assert decode_image(bytes(data), MAX_PIXELS).mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"%PDF-1.7\n", "PDF is a document"),
+        (b"\n\n%PDF-1.4", "PDF is a document"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG is a drawing"),
+        (b'<?xml version="1.0"?>\n<!-- x -->\n<SVG/>', "SVG is a drawing"),
+    ],
+)
+def test_documents_and_drawings_are_refused_with_words(data: bytes, words: str) -> None:
+    assert words in str(refused(data))
+
+
+def test_heic_without_its_decoder_is_refused_with_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(gradient(), "HEIF")
+    monkeypatch.setattr(decode, "FORMATS", tuple(f for f in decode.FORMATS if f != "HEIF"))
+    assert "HEIC needs a decoder" in str(refused(data))
+
+
+def test_an_image_is_what_it_holds_not_what_it_is_called() -> None:
+    for format_ in ("JPEG", "GIF", "WEBP"):
+        assert decode_image(encode(gradient(), format_), MAX_PIXELS).size == gradient().size
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20_000, 1), (1, 20_000)])
+@pytest.mark.parametrize("format_", ["PNG", "JPEG", "TIFF"])
+def test_odd_sizes_are_kept(format_: str, size: tuple[int, int]) -> None:
+    data = encode(Image.new("RGB", size, "red"), format_)
+    assert decode_image(data, MAX_PIXELS).size == size
+
+
+def claiming_webp(side: int) -> bytes:
+    """An animated WebP whose canvas is as large as it says."""
+    frames = {"save_all": True, "append_images": [gradient(16, 16)], "lossless": True}
+    data = bytearray(encode(plain("RGB", 0).resize((16, 16)), "WEBP", **frames))
+    at = data.index(b"VP8X") + 12
+    data[at : at + 6] = (side - 1).to_bytes(3, "little") * 2
+    return bytes(data)
+
+
+def claiming_gif(side: int) -> bytes:
+    data = bytearray(encode(gradient(16, 16).quantize(8), "GIF"))
+    data[6:10] = struct.pack("<HH", side, side)
+    return bytes(data)
+
+
+def claiming_tiff(side: int) -> bytes:
+    data = bytearray(encode(gradient(16, 16), "TIFF"))
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
+        (tag,) = struct.unpack_from("<H", data, entry)
+        if tag in (256, 257):
+            struct.pack_into("<HII", data, entry + 2, 4, 1, side)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("claiming", [png_header, claiming_webp, claiming_gif, claiming_tiff])
+def test_a_bomb_is_refused_before_a_pixel_is_decoded(
+    monkeypatch: pytest.MonkeyPatch, claiming: Callable[..., bytes]
+) -> None:
+    data = claiming(16_000, 16_000) if claiming is png_header else claiming(16_000)
+
+    def load(_: Image.Image) -> None:
+        raise AssertionError("the bomb went off")
+
+    monkeypatch.setattr(Image.Image, "load", load)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    error = refused(data)
+    assert error.fault is ImageFault.TOO_MANY_PIXELS
+    assert "16000 x 16000" in str(error)
 
 
 @pytest.mark.parametrize("side", [1_001, 12_000, 60_000])

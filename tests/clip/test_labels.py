@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from app.clip.labels import DEFAULT_TEMPLATE, FloatArray, LabelEncoder, fill
+from app.clip.labels import DEFAULT_TEMPLATE, AbandonedError, FloatArray, LabelEncoder, fill
 
 DIM = 8
 
@@ -129,3 +129,23 @@ def test_an_answer_may_be_changed_without_changing_the_cache() -> None:
     labels = LabelEncoder(CountingEncoder(), 100)
     labels.embed(["cat"], ["{}"])[:] = 0
     np.testing.assert_allclose(labels.embed(["cat"], ["{}"])[0], vector("cat"), atol=1e-6)
+
+
+def test_an_abandoned_call_stops_and_keeps_what_it_has() -> None:
+    tower = CountingEncoder()
+    encoder = LabelEncoder(tower, 10_000)
+    labels = [f"label {number}" for number in range(1000)]
+    answers = iter([False, True])
+    with pytest.raises(AbandonedError):
+        encoder.embed(labels, ["{}"], lambda: next(answers))
+    done = len(tower.encoded)
+    assert 0 < done < len(labels)
+    encoder.embed(labels, ["{}"])
+    assert tower.encoded == labels
+
+
+def test_hits_and_misses_are_counted() -> None:
+    encoder = LabelEncoder(CountingEncoder(), 100)
+    encoder.embed(["cat", "dog"], ["{}"])
+    encoder.embed(["cat", "car"], ["{}"])
+    assert (encoder.hits, encoder.misses) == (1, 3)

@@ -317,3 +317,23 @@ def test_a_config_that_open_clip_does_not_take_is_refused_in_words(
     (tmp_path / WEIGHTS_FILE).write_bytes((tiny_model_dir / WEIGHTS_FILE).read_bytes())
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_model(f"local-dir:{tmp_path}", None, Precision.FP32)
+
+
+def test_texts_longer_than_the_context_are_told(tiny_model: ClipModel) -> None:
+    # The tiny model reads 16 tokens, two of which mark the ends.
+    texts = ["cat", " ".join(["cat"] * 14), " ".join(["cat"] * 15), "a " * 200, "", "x" * 300]
+    assert tiny_model.cut_off(texts)[:5] == [False, False, True, True, False]
+    v = tiny_model.encode_texts(texts)
+    np.testing.assert_allclose(v[1], v[2], atol=1e-6)
+
+
+def test_weights_that_would_run_code_are_refused(tmp_path: Path, tiny_model_dir: Path) -> None:
+    class Harmful:
+        def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+            return Path(tmp_path / "ran").write_text, ("harm",)  # type: ignore[return-value]
+
+    (tmp_path / CONFIG_FILE).write_bytes((tiny_model_dir / CONFIG_FILE).read_bytes())
+    torch.save({"weights": Harmful()}, tmp_path / "open_clip_pytorch_model.bin")
+    with pytest.raises(ModelError):
+        load(tmp_path)
+    assert not (tmp_path / "ran").exists()

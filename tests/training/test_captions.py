@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 
-from app.index.build import unique_captions
+from app.xmore.retrieval import distinct
 from training.captions.generate import Caption, generate, indefinite_article, with_adjective
 from training.captions.lexicon import Entry, parse_entry, read_lexicons
 
@@ -68,7 +68,7 @@ def test_there_are_enough_captions_and_about_half_are_descriptions(
 
 def test_no_caption_repeats_another(captions: list[Caption]) -> None:
     texts = [caption.text for caption in captions]
-    assert len(list(unique_captions(texts))) == len(texts)
+    assert len(distinct(texts)) == len(texts)
     bags = Counter(frozenset(re.findall(r"[\w'-]+", text.casefold())) for text in texts)
     assert [bag for bag, count in bags.items() if count > 1] == []
 
