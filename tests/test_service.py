@@ -20,7 +20,7 @@ GOOD = ImageFile("good.png", encode(gradient()))
 BAD = ImageFile("bad.png", b"not an image")
 
 
-def make_service(engine: Engine, **settings: float) -> Service:
+def make_service(engine: Engine, **settings: Any) -> Service:
     return Service(engine, Settings(**settings), Metrics())
 
 

@@ -1,5 +1,6 @@
 """One thread, one call after another: a failure is its caller's, and a hang is seen."""
 
+from functools import partial
 from threading import Event, current_thread
 
 import pytest
@@ -10,7 +11,7 @@ from app.worker import Worker
 def test_calls_are_made_in_order_in_one_thread() -> None:
     names: list[str] = []
     worker = Worker("the-worker", lambda: names.append(current_thread().name))
-    futures = [worker.submit(lambda number=number: number) for number in range(20)]
+    futures = [worker.submit(partial(int, number)) for number in range(20)]
     assert [future.result() for future in futures] == list(range(20))
     assert names == ["the-worker"]
     assert worker.close(10)

@@ -142,7 +142,7 @@ class Admission:
         Raises:
             Problem: 503, at a stop.
         """
-        answering = asyncio.create_task(self._app(scope, body.receive, self._watched(send, body)))
+        answering = asyncio.ensure_future(self._app(scope, body.receive, self._watched(send, body)))
         leaving = asyncio.create_task(body.wait_until_client_leaves())
         stopping_ = asyncio.create_task(self._gate.aborted.wait())
         try:

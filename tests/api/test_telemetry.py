@@ -72,7 +72,7 @@ def test_a_sane_request_id_is_kept(client: TestClient, given: str) -> None:
 
 @pytest.mark.parametrize("given", ["", "x" * 129, "a b", "a\tb", '"quoted"', "<script>", "é"])
 def test_another_is_replaced(client: TestClient, given: str) -> None:
-    made = client.get("/healthz", headers={"X-Request-ID": given.encode()}).headers["x-request-id"]
+    made = client.get("/healthz", headers={b"X-Request-ID": given.encode()}).headers["x-request-id"]
     assert re.fullmatch("[0-9a-f]{32}", made)
 
 

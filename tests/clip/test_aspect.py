@@ -26,7 +26,7 @@ def test_a_strip_keeps_its_middle(size: tuple[int, int], kept: tuple[int, int]) 
     image = gradient(*size)
     found = middle(image)
     assert found.size == kept
-    centre = tuple(side // 2 for side in size)
+    centre = (size[0] // 2, size[1] // 2)
     assert found.getpixel((kept[0] // 2, kept[1] // 2)) == image.getpixel(centre)
 
 
