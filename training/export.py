@@ -48,3 +48,5 @@ def export(state: dict[str, Tensor], out: Path) -> None:
         for key, value in state.items()
     }
     save_file(half, out / WEIGHTS_FILE, metadata={"format": "pt"})
+    # safetensors makes the file its writer's alone; a container reads it as another user.
+    (out / WEIGHTS_FILE).chmod(0o644)
