@@ -189,7 +189,13 @@ def _print_result(result: Any) -> None:
         table.add_row(
             Text(p.label),
             f"{p.probability:.1%}",
-            ProgressBar(total=1.0, completed=p.probability, width=_BAR_WIDTH),
+            ProgressBar(
+                total=1.0,
+                completed=p.probability,
+                width=_BAR_WIDTH,
+                complete_style="green",
+                finished_style="green",
+            ),
             f"{p.image_probability:.1%}",
             "-" if p.text_probability is None else f"{p.text_probability:.1%}",
         )
