@@ -3,8 +3,11 @@
 import asyncio
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
@@ -77,3 +80,51 @@ def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], Any]:
         name, _, value = line.decode().partition(":")
         headers[name.lower()] = value.strip()
     return status, headers, json.loads(file.read(int(headers["content-length"])))
+
+
+class ServerProcess:
+    """`xmore serve` on a free port."""
+
+    def __init__(self, environment: dict[str, str], log: Path) -> None:
+        self._log = log
+        command = [sys.executable, "-m", "app", "serve"]
+        with log.open("w") as stderr:
+            self.process = subprocess.Popen(  # noqa: S603 - this interpreter, our own arguments
+                command, env=environment, stderr=stderr
+            )
+        wait_for(lambda: self.process.poll() is not None or bool(self.told(" on http://")))
+        assert self.process.poll() is None, log.read_text()
+        (message,) = self.told(" on http://")
+        self.client = httpx.Client(base_url=message.split(" on ")[1].split()[0], timeout=60)
+
+    def told(self, words: str) -> list[str]:
+        """Messages of its log that hold the words."""
+        lines = self._log.read_text().splitlines(keepends=True)
+        # The last line may be half written, and why a start failed is told in plain words.
+        whole = [
+            json.loads(line)["message"] for line in lines if line[0] == "{" and line[-1] == "\n"
+        ]
+        return [message for message in whole if words in message]
+
+    def wait_until_one_is_under_way(self) -> None:
+        wait_for(lambda: "xmore_queue_depth 1.0" in self.client.get("/metrics").text)
+
+    def close(self) -> None:
+        self.client.close()
+        self.process.kill()
+        self.process.wait(60)
+
+
+@contextmanager
+def running(environment: dict[str, str], log: Path) -> Iterator[ServerProcess]:
+    """`xmore serve` in a process of its own until the end of the context.
+
+    Args:
+        environment: the whole of it.
+        log: where its log is written.
+    """
+    process = ServerProcess(environment, log)
+    try:
+        yield process
+    finally:
+        process.close()

@@ -1,6 +1,7 @@
 """The carried model and captions behind the real server: what a stranger sees first."""
 
 import io
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from PIL import Image
 from skimage import data
 
 from tests.photos import encode
-from tests.served import served
+from tests.serving import running
 
 LABELS = ["cat", "dog", "cup of coffee", "rocket", "bicycle", "person"]
 PHOTOS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
@@ -27,9 +28,11 @@ def photo(label: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with served() as url:
-        yield url
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("XMORE_")}
+    log = tmp_path_factory.mktemp("served") / "log"
+    with running(environment | {"XMORE_PORT": "0"}, log) as server:
+        yield str(server.client.base_url).rstrip("/")
 
 
 def classify(url: str, image: bytes, **fields: Any) -> Any:

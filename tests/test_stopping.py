@@ -1,51 +1,18 @@
 """The server as a process: it stops in good order, and starts again after a bad one."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.photos import encode, gradient
-from tests.serving import connect, form, head, read_answer, wait_for
+from tests.serving import connect, form, head, read_answer, running, wait_for
 
 FORM = form(encode(gradient()), "cat", "dog")
 ROUTE = "/v1/classify"
-
-
-class Process:
-    """`xmore serve` on a free port."""
-
-    def __init__(self, environment: dict[str, str], log: Path) -> None:
-        self._log = log
-        command = [sys.executable, "-m", "app", "serve"]
-        with log.open("w") as stderr:
-            self.process = subprocess.Popen(  # noqa: S603 - this interpreter, our own arguments
-                command, env=environment, stderr=stderr
-            )
-        wait_for(lambda: self.process.poll() is not None or bool(self.told(" on http://")))
-        (message,) = self.told(" on http://")
-        self.client = httpx.Client(base_url=message.split(" on ")[1].split()[0], timeout=60)
-
-    def told(self, words: str) -> list[str]:
-        """Messages of its log that hold the words."""
-        lines = self._log.read_text().splitlines(keepends=True)
-        whole = [json.loads(line)["message"] for line in lines if line.endswith("\n")]
-        return [message for message in whole if words in message]
-
-    def wait_until_one_is_under_way(self) -> None:
-        wait_for(lambda: "xmore_queue_depth 1.0" in self.client.get("/metrics").text)
-
-    def close(self) -> None:
-        self.client.close()
-        self.process.kill()
-        self.process.wait(60)
 
 
 @pytest.fixture
@@ -58,15 +25,6 @@ def environment(tiny_model_dir: Path, tiny_index_dir: Path) -> dict[str, str]:
         "XMORE_PORT": "0",
         "XMORE_DRAIN_TIMEOUT_S": "60",
     }
-
-
-@contextmanager
-def running(environment: dict[str, str], log: Path) -> Iterator[Process]:
-    process = Process(environment, log)
-    try:
-        yield process
-    finally:
-        process.close()
 
 
 def test_sigterm_fails_readiness_finishes_what_was_accepted_and_exits_0(
