@@ -39,5 +39,6 @@ def configure(level: LogLevel) -> None:
     handler.setFormatter(_Formatter(with_error_messages=level is LogLevel.DEBUG))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
-    # What Pillow finds wrong with a file is its sender's business.
+    # What Pillow and the form parser find wrong with a request is its sender's business.
     warnings.filterwarnings("ignore", module="PIL")
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
