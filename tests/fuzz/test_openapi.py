@@ -29,7 +29,7 @@ def test_every_answer_is_documented(served: httpx.Client, mode: GenerationMode) 
         @fuzzing
         def check(case: Case[Any]) -> None:
             # A schema cannot say what bytes are an image, so made-up ones may be refused.
-            excluded = [positive_data_acceptance]
+            excluded: list[Any] = [positive_data_acceptance]
             if case.media_type != "application/json":
                 # In a form every value is text: what is of the wrong type may be right there.
                 excluded.append(negative_data_rejection)
