@@ -16,6 +16,10 @@ from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_KEEP_ALIVE_S = 75
+"""How long a connection is kept for the next request. Clients and proxies give theirs up earlier (5
+seconds in httpx, 60 in nginx), so none of them sends on a connection that is just being closed."""
+
 _GOODBYE_S = 2
 """How long the last answers may take to leave once everything else is done."""
 
@@ -38,6 +42,7 @@ class Server(uvicorn.Server):
                 ws="none",
                 log_config=None,
                 access_log=False,
+                timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=_GOODBYE_S,
             )
         )
