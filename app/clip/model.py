@@ -20,6 +20,7 @@ from torch.nn.functional import normalize
 from app.clip.aspect import within_reason
 from app.clip.fold import fold_batch_norm
 from app.clip.precision import choose_precision
+from app.clip.trim import EncodeText, trimmed_encode_text
 from app.settings import HUB, LOCAL_DIR, Precision
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class ClipModel:
         logit_scale: s = exp(logit_scale).
         dtype: number format of weights and activations.
         preprocess: an RGB image to a tensor (3, H, W) float32, as open_clip does for this model.
+        encode_text: token ids (n, context) to features, over as few tokens as the texts need.
     """
 
     name: str
@@ -63,6 +65,7 @@ class ClipModel:
     dtype: torch.dtype
     preprocess: Callable[[Image.Image], Tensor]
     network: nn.Module
+    encode_text: EncodeText
     tokenizer: Callable[..., Tensor]
 
     @torch.inference_mode()
@@ -76,11 +79,10 @@ class ClipModel:
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
         """Texts to unit-norm embeddings (n, d) float32; what exceeds the context is cut off."""
-        encode: Any = self.network.encode_text
         out = np.empty((len(texts), self.embed_dim), np.float32)
         for start in range(0, len(texts), _TEXT_BATCH):
             tokens = self.tokenizer(list(texts[start : start + _TEXT_BATCH]))
-            features = encode(tokens).float()
+            features = self.encode_text(tokens).float()
             out[start : start + _TEXT_BATCH] = normalize(features, dim=-1).numpy()
         return out
 
@@ -130,6 +132,7 @@ def load_model(name: str, pretrained: str | None, precision: Precision) -> ClipM
         dtype=dtype,
         preprocess=within_reason(preprocess),
         network=network,
+        encode_text=trimmed_encode_text(network),
         tokenizer=tokenizer,
     )
     # The first pass plans memory and kernels; nobody's request should wait for that.
