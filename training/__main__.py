@@ -23,6 +23,7 @@ from training import evaluate as measure
 from training.backbone import load_classifier
 from training.captions.generate import generate
 from training.captions.lexicon import read_lexicons
+from training.config import EMBED_DIM
 from training.export import assemble, export
 from training.features import Features, extract
 from training.head import JointSpace, Names, Photos, Recipe, train_head
@@ -72,15 +73,16 @@ class Run:
         """Train the head."""
         path = self._places.work / "head.pt"
         classifier = load_classifier().classifier
+        if path.exists():
+            # What the head starts from is overwritten by what it learned.
+            space = JointSpace(classifier, torch.zeros(len(CLASS_NAMES), EMBED_DIM), Recipe())
+            space.load_state_dict(torch.load(path, weights_only=True))
+            return space.eval()
         tower = self.text()
         synsets = read_synsets(self._places.wordnet)
         counts = read_sense_counts(self._places.wordnet)
         tree = imagenet_tree(synsets, counts, CLASS_NAMES)
         names = _names(tower, tree.names)
-        if path.exists():
-            space = JointSpace(classifier, names.classes, Recipe())
-            space.load_state_dict(torch.load(path, weights_only=True))
-            return space.eval()
         photos = _photos(self.features(), tower)
         space = train_head(photos, names, tree, classifier, Recipe())
         torch.save(space.state_dict(), path)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import open_clip
-import torch
 from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
 
@@ -46,5 +45,6 @@ def _project(features: Tensor, projection: nn.Linear | nn.Parameter | None) -> T
     if projection is None:
         return features
     if isinstance(projection, nn.Linear):
-        return torch.nn.functional.linear(features, projection.weight, projection.bias)
+        projected: Tensor = projection(features)
+        return projected
     return features @ projection
