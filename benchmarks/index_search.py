@@ -6,7 +6,6 @@ what the time of one query, recall@16, resident memory and the opening are.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from time import perf_counter
 
 import faiss
 import numpy as np
+import psutil
 
 from app.index.manifest import (
     FAISS_FILE,
@@ -112,7 +112,8 @@ def measure(directory: Path) -> dict[str, float]:
         "recall_at_16": recall,
         "search_p50_ms": float(np.percentile(times, 50)),
         "search_p99_ms": float(np.percentile(times, 99)),
-        "resident_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        # Not ru_maxrss: after an exec it still holds the memory of the process that built.
+        "resident_gb": psutil.Process().memory_info().rss / 1e9,
         "disk_gb": sum(path.stat().st_size for path in directory.iterdir()) / 1e9,
     }
 
