@@ -54,7 +54,7 @@ class ImageError(Exception):
         self.fault = fault
 
 
-def decode_image(data: bytes, max_pixels: int) -> Image.Image:
+def decode_image(data: bytes, max_pixels: int, enough: int | None = None) -> Image.Image:
     """Decode one image file.
 
     The first frame is taken, EXIF orientation applied, transparency laid on white, and every mode
@@ -63,6 +63,8 @@ def decode_image(data: bytes, max_pixels: int) -> Image.Image:
     Args:
         data: the whole file.
         max_pixels: largest width times height, checked from the header.
+        enough: pixels a side that are enough: a JPEG that is at least twice as large is read at a
+            half, a quarter or an eighth, no smaller than this. None reads every pixel.
 
     Raises:
         ImageError: not an image, damaged, or too large.
@@ -74,6 +76,9 @@ def decode_image(data: bytes, max_pixels: int) -> Image.Image:
         width, height = image.size
         if width * height > max_pixels:
             raise _too_many(width, height, max_pixels)
+        if enough is not None:
+            # Pillow does this for JPEG alone, and leaves other formats as they are.
+            image.draft(None, (enough, enough))
         image.load()
     except UnidentifiedImageError:
         raise ImageError(ImageFault.UNREADABLE, _what_else(data[:_HEAD_BYTES])) from None

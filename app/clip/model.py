@@ -17,11 +17,11 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from app.clip.aspect import within_reason
 from app.clip.fold import fold_batch_norm
-from app.clip.precision import choose_precision
+from app.clip.precision import choose_device, choose_dtype
+from app.clip.preprocess import Preprocess, as_open_clip
 from app.clip.trim import EncodeText, trimmed_encode_text
-from app.settings import HUB, LOCAL_DIR, Precision
+from app.settings import HUB, LOCAL_DIR, Device, Precision
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +54,10 @@ class ClipModel:
         embed_dim: d.
         logit_scale: s = exp(logit_scale).
         dtype: number format of weights and activations.
-        preprocess: an RGB image to a tensor (3, H, W) float32, as open_clip does for this model.
+        device: where the weights are.
+        preprocess: an RGB image to what `encode_images` reads, as open_clip does for this model.
         encode_text: token ids (n, context) to features, over as few tokens as the texts need.
+        context: tokens that a text may have.
     """
 
     name: str
@@ -63,80 +65,106 @@ class ClipModel:
     embed_dim: int
     logit_scale: float
     dtype: torch.dtype
-    preprocess: Callable[[Image.Image], Tensor]
+    device: torch.device
+    preprocess: Preprocess
     network: nn.Module
     encode_text: EncodeText
     tokenizer: Callable[..., Tensor]
+    context: int
+
+    def pixels(self, image: Image.Image) -> Tensor:
+        """An RGB image to what `encode_images` reads."""
+        return self.preprocess.pixels(image)
 
     @torch.inference_mode()
-    def encode_images(self, images: Sequence[Tensor]) -> FloatArray:
-        """Preprocessed images, n of (3, H, W), to unit-norm embeddings (n, d) float32."""
-        batch = torch.stack(list(images)).to(self.dtype, memory_format=torch.channels_last)
+    def encode_images(self, pixels: Sequence[Tensor]) -> FloatArray:
+        """Images as `pixels` makes them, n of them, to unit-norm embeddings (n, d) float32."""
         encode: Any = self.network.encode_image
-        out: FloatArray = normalize(encode(batch).float(), dim=-1).numpy()
-        return out
+        batch = self.preprocess.normalize(self._there(torch.stack(list(pixels))))
+        return self._unit_norm(encode(batch.to(self.dtype)))
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
         """Texts to unit-norm embeddings (n, d) float32; what exceeds the context is cut off."""
         out = np.empty((len(texts), self.embed_dim), np.float32)
+        # Texts of like length share a batch, which is as long as its longest.
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for start in range(0, len(texts), _TEXT_BATCH):
-            tokens = self.tokenizer(list(texts[start : start + _TEXT_BATCH]))
-            features = self.encode_text(tokens).float()
-            out[start : start + _TEXT_BATCH] = normalize(features, dim=-1).numpy()
+            rows = order[start : start + _TEXT_BATCH]
+            tokens = self.tokenizer([texts[i] for i in rows])
+            out[rows] = self._unit_norm(self.encode_text(self._there(tokens)))
         return out
 
     def cut_off(self, texts: Sequence[str]) -> list[bool]:
         """Which texts are longer than the context, so that `encode_texts` drops their end."""
-        length = int(self.tokenizer([""]).shape[1])
-        padding = self.tokenizer([""], context_length=length + 1)[0, -1]
-        cut = [False] * len(texts)
-        for i, text in enumerate(texts):
-            # A token stands for at least one byte, and two tokens mark the ends.
-            if len(text.encode()) > length - 2:
-                tokens = self.tokenizer([text])[0]
-                more = self.tokenizer([text], context_length=length + 1)[0]
-                cut[i] = not torch.equal(more[:-1], tokens) or bool(more[-1] != padding)
-        return cut
+        # A token stands for at least one byte, and two tokens mark the ends.
+        return [len(t.encode()) > self.context - 2 and self._is_cut(t) for t in texts]
+
+    def _is_cut(self, text: str) -> bool:
+        kept = self.tokenizer([text])[0]
+        nothing, more = self.tokenizer(["", text], context_length=self.context + 1)
+        return not torch.equal(more[:-1], kept) or bool(more[-1] != nothing[-1])
+
+    def _there(self, batch: Tensor) -> Tensor:
+        """A batch on the model's device."""
+        if self.device.type == "cpu":
+            return batch
+        return batch.pin_memory().to(self.device, non_blocking=True)
+
+    @staticmethod
+    def _unit_norm(features: Tensor) -> FloatArray:
+        out: FloatArray = normalize(features.float(), dim=-1).cpu().numpy()
+        return out
 
 
-def load_model(name: str, pretrained: str | None, precision: Precision) -> ClipModel:
+def load_model(
+    name: str, pretrained: str | None, precision: Precision, device: Device = Device.CPU
+) -> ClipModel:
     """Load a model by open_clip's own naming.
 
     Args:
         name: `local-dir:DIR`, `hf-hub:ORG/NAME`, or an architecture.
         pretrained: weights for an architecture.
-        precision: see `choose_precision`.
+        precision: see `choose_dtype`.
+        device: see `choose_device`.
 
     Raises:
-        ModelError: there is no such model, or its files cannot be read or downloaded.
+        ModelError: there is no such model, its files cannot be read or downloaded, or there is no
+            such device.
     """
-    dtype = choose_precision(precision)
+    place = choose_device(device)
+    if place is None:
+        raise ModelError("XMORE_DEVICE is cuda, but PyTorch finds no GPU that it can use.")
+    dtype = choose_dtype(precision, place)
     try:
-        network, preprocess = open_clip.create_model_from_pretrained(name, pretrained=pretrained)
+        network, transform = open_clip.create_model_from_pretrained(name, pretrained=pretrained)
         tokenizer = open_clip.get_tokenizer(name)
     except _LOAD_ERRORS as error:
         raise ModelError(_load_advice(name, pretrained, error)) from error
     network.eval().requires_grad_(False)
     fingerprint = weights_fingerprint(network)
+    embed_dim = _embed_dim(network)
+    logit_scale = float(network.logit_scale.float().exp())
     size = network.visual.image_size
     height, width = (size, size) if isinstance(size, int) else size
     network.visual.to(memory_format=torch.channels_last)
     network.visual = fold_batch_norm(network.visual, _noise(3, height, width))
-    network.to(dtype)
+    network.to(place, dtype)
     model = ClipModel(
         name=short_name(name, pretrained),
         fingerprint=fingerprint,
-        embed_dim=_embed_dim(network),
-        logit_scale=float(network.logit_scale.float().exp()),
+        embed_dim=embed_dim,
+        logit_scale=logit_scale,
         dtype=dtype,
-        preprocess=within_reason(preprocess),
+        device=place,
+        preprocess=as_open_clip(transform),
         network=network,
         encode_text=trimmed_encode_text(network),
         tokenizer=tokenizer,
+        context=int(tokenizer([""]).shape[1]),
     )
     # The first pass plans memory and kernels; nobody's request should wait for that.
-    model.encode_images([torch.zeros(3, height, width)])
+    model.encode_images([model.pixels(Image.new("RGB", (width, height)))])
     model.encode_texts(["a photo"])
     return model
 

@@ -2,11 +2,19 @@
 
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from app.clip.labels import DEFAULT_TEMPLATE, AbandonedError, FloatArray, LabelEncoder, fill
+from app.clip.labels import (
+    DEFAULT_TEMPLATE,
+    FloatArray,
+    LabelEncoder,
+    LabelFileError,
+    fill,
+    read_labels,
+)
 
 DIM = 8
 
@@ -88,12 +96,12 @@ def test_the_same_label_in_another_template_is_another_prompt() -> None:
 def test_the_least_recently_used_prompt_leaves_first() -> None:
     tower = CountingEncoder()
     labels = LabelEncoder(tower, 2)
-    for label in ("cat", "dog", "cat", "fox"):
-        labels.embed([label], ["{}"])
+    for prompt in ("cat", "dog", "cat", "fox"):
+        labels.encode([prompt])
     assert tower.encoded == ["cat", "dog", "fox"]
-    labels.embed(["cat"], ["{}"])
+    labels.encode(["cat"])
     assert tower.encoded == ["cat", "dog", "fox"]
-    labels.embed(["dog"], ["{}"])
+    labels.encode(["dog"])
     assert tower.encoded == ["cat", "dog", "fox", "dog"]
 
 
@@ -105,7 +113,7 @@ def test_more_labels_than_the_cache_holds_are_answered_rightly(cache_size: int) 
     for _ in range(2):
         w = labels.embed(asked, ["{}"])
         np.testing.assert_allclose(w, [vector(label) for label in asked], atol=1e-6)
-    assert len(labels._cache) == cache_size
+    assert len(labels._prompts) == cache_size
 
 
 def test_without_a_cache_every_call_encodes() -> None:
@@ -125,23 +133,50 @@ def test_templates_are_averaged_and_normalised() -> None:
     np.testing.assert_allclose(np.linalg.norm(w, axis=1), 1, atol=1e-6)
 
 
-def test_an_answer_may_be_changed_without_changing_the_cache() -> None:
+def test_an_answer_cannot_be_changed_under_the_cache() -> None:
     labels = LabelEncoder(CountingEncoder(), 100)
-    labels.embed(["cat"], ["{}"])[:] = 0
-    np.testing.assert_allclose(labels.embed(["cat"], ["{}"])[0], vector("cat"), atol=1e-6)
+    with pytest.raises(ValueError, match="read-only"):
+        labels.embed(["cat"], ["{}"])[:] = 0
 
 
-def test_an_abandoned_call_stops_and_keeps_what_it_has() -> None:
+def test_a_label_set_seen_before_is_one_matrix() -> None:
+    labels = LabelEncoder(CountingEncoder(), 100)
+    first = labels.embed(["cat", "dog"], ["a {}", "the {}"])
+    assert labels.embed(["cat", "dog"], ["a {}", "the {}"]) is first
+    assert labels.embed(["dog", "cat"], ["a {}", "the {}"]) is not first
+    assert labels.embed(["cat", "dog"], ["the {}", "a {}"]) is not first
+
+
+def test_what_two_requests_miss_at_once_is_encoded_once() -> None:
     tower = CountingEncoder()
-    encoder = LabelEncoder(tower, 10_000)
-    labels = [f"label {number}" for number in range(1000)]
-    answers = iter([False, True])
-    with pytest.raises(AbandonedError):
-        encoder.embed(labels, ["{}"], lambda: next(answers))
-    done = len(tower.encoded)
-    assert 0 < done < len(labels)
-    encoder.embed(labels, ["{}"])
-    assert tower.encoded == labels
+    labels = LabelEncoder(tower, 100)
+    one, other = labels.look_up(["cat", "dog"], ["{}"]), labels.look_up(["dog", "fox"], ["{}"])
+    both = labels.encode([*one.missing, *other.missing])
+    assert tower.calls == [["cat", "dog", "fox"]]
+    np.testing.assert_allclose(
+        labels.combine(one, both[:2]), [vector("cat"), vector("dog")], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        labels.combine(other, both[2:]), [vector("dog"), vector("fox")], atol=1e-6
+    )
+
+
+def test_what_came_into_the_cache_meanwhile_is_not_encoded_again() -> None:
+    tower = CountingEncoder()
+    labels = LabelEncoder(tower, 100)
+    one, other = labels.look_up(["cat"], ["{}"]), labels.look_up(["cat"], ["{}"])
+    labels.combine(one, labels.encode(one.missing))
+    labels.combine(other, labels.encode(other.missing))
+    assert tower.calls == [["cat"]]
+
+
+def test_a_label_file_holds_a_label_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_text("\ufeffcat\n\n  dog \r\ncat\nfox", encoding="utf-8")
+    assert read_labels(path) == ["cat", "dog", "fox"]
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(LabelFileError, match=r"labels\.txt cannot be read as UTF-8 text"):
+        read_labels(path)
 
 
 def test_hits_and_misses_are_counted() -> None:

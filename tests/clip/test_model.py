@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from app.clip.model import ClipModel, ModelError, load_model, short_name, weights_fingerprint
-from app.clip.precision import choose_precision, precision_name
-from app.settings import Precision
+from app.settings import Device, Precision
 from tests.conftest import TINY_CONFIG
 from tests.photos import gradient
 
@@ -51,7 +50,7 @@ def model_copy(tiny_model_dir: Path, tmp_path: Path) -> Path:
 
 
 def test_images_become_unit_norm_rows(tiny_model: ClipModel) -> None:
-    v = tiny_model.encode_images([tiny_model.preprocess(photo) for photo in photos()])
+    v = tiny_model.encode_images([tiny_model.pixels(photo) for photo in photos()])
     assert v.shape == (3, DIM)
     assert v.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(v, axis=1), 1, atol=1e-5)
@@ -93,11 +92,10 @@ def test_the_model_describes_itself(tiny_model: ClipModel) -> None:
 def test_it_agrees_with_open_clip_alone(tiny_model: ClipModel, tiny_model_dir: Path) -> None:
     network, preprocess = open_clip_alone(tiny_model_dir)
     tokenizer = open_clip.get_tokenizer(f"local-dir:{tiny_model_dir}")
-    pixels = [tiny_model.preprocess(photo) for photo in photos()]
-    for ours, photo in zip(pixels, photos(), strict=True):
-        assert torch.equal(ours, preprocess(photo))
+    pixels = [tiny_model.pixels(photo) for photo in photos()]
     with torch.inference_mode():
-        v = normalize(network.encode_image(torch.stack(pixels)), dim=-1).numpy()
+        batch = torch.stack([preprocess(photo) for photo in photos()])
+        v = normalize(network.encode_image(batch), dim=-1).numpy()
         t = normalize(network.encode_text(tokenizer(TEXTS)), dim=-1).numpy()
     np.testing.assert_allclose(tiny_model.encode_images(pixels), v, atol=1e-5)
     np.testing.assert_allclose(tiny_model.encode_texts(TEXTS), t, atol=1e-5)
@@ -111,7 +109,7 @@ def test_bf16_stays_near_fp32_and_keeps_the_fingerprint(
     assert half.dtype == torch.bfloat16
     assert half.fingerprint == tiny_model.fingerprint
     assert half.logit_scale == pytest.approx(tiny_model.logit_scale, rel=0.01)
-    pixels = [tiny_model.preprocess(photo) for photo in photos()]
+    pixels = [tiny_model.pixels(photo) for photo in photos()]
     for ours, exact in (
         (half.encode_images(pixels), tiny_model.encode_images(pixels)),
         (half.encode_texts(TEXTS), tiny_model.encode_texts(TEXTS)),
@@ -271,33 +269,6 @@ def test_the_short_name_of_the_working_directory(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "capabilities", "dtype"),
-    [
-        (Precision.AUTO, {}, torch.float32),
-        (Precision.AUTO, {"avx512_f": True, "avx2": True}, torch.float32),
-        (Precision.AUTO, {"amx_bf16": False, "avx512_bf16": False}, torch.float32),
-        (Precision.AUTO, {"amx_bf16": True}, torch.bfloat16),
-        (Precision.AUTO, {"avx512_bf16": True}, torch.bfloat16),
-        (Precision.FP32, {"amx_bf16": True}, torch.float32),
-        (Precision.BF16, {}, torch.bfloat16),
-    ],
-)
-def test_bf16_is_taken_where_it_is_fast_or_asked_for(
-    monkeypatch: pytest.MonkeyPatch,
-    wanted: Precision,
-    capabilities: dict[str, bool],
-    dtype: torch.dtype,
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert choose_precision(wanted) is dtype
-
-
-def test_precisions_have_names() -> None:
-    assert precision_name(torch.float32) == "fp32"
-    assert precision_name(torch.bfloat16) == "bf16"
-
-
-@pytest.mark.parametrize(
     "weights", [b"", b"not safetensors", b"\x08\x00\x00\x00\x00\x00\x00\x00{}"]
 )
 def test_damaged_weights_are_refused_in_words(
@@ -337,3 +308,24 @@ def test_weights_that_would_run_code_are_refused(tmp_path: Path, tiny_model_dir:
     with pytest.raises(ModelError):
         load(tmp_path)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_missing_gpu_is_told(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ModelError, match="XMORE_DEVICE is cuda"):
+        load_model(f"local-dir:{tiny_model_dir}", None, Precision.AUTO, Device.CUDA)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.BF16])
+def test_a_gpu_answers_as_the_cpu_does(
+    tiny_model: ClipModel, tiny_model_dir: Path, precision: Precision
+) -> None:
+    there = load_model(f"local-dir:{tiny_model_dir}", None, precision, Device.CUDA)
+    assert there.fingerprint == tiny_model.fingerprint
+    pixels = [tiny_model.pixels(photo) for photo in photos()]
+    for ours, exact in (
+        (there.encode_images(pixels), tiny_model.encode_images(pixels)),
+        (there.encode_texts(TEXTS), tiny_model.encode_texts(TEXTS)),
+    ):
+        assert (ours * exact).sum(axis=1).min() > 0.99
