@@ -63,13 +63,14 @@ def main(
 @contextmanager
 def _failures_in_words() -> Iterator[None]:
     """Turn what a user can mend into one line on stderr and exit code 1."""
+    from app.clip.labels import LabelFileError
     from app.clip.model import ModelError
     from app.engine import BadImageError
     from app.index.manifest import CollectionError
 
     try:
         yield
-    except (BadImageError, CollectionError, ModelError, OSError) as error:
+    except (BadImageError, CollectionError, LabelFileError, ModelError, OSError) as error:
         _fail(str(error))
 
 

@@ -41,6 +41,7 @@ class ClipEmbedder:
 
     def _pixels(self, file: bytes) -> Tensor | str:
         try:
-            return self.model.preprocess(decode_image(file, self.max_pixels))
+            enough = self.model.preprocess.enough
+            return self.model.pixels(decode_image(file, self.max_pixels, enough))
         except ImageError as error:
             return str(error)

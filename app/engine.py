@@ -1,6 +1,5 @@
 """The whole way from images and labels to an answer: the only place that knows every piece."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,17 +7,24 @@ from time import perf_counter
 from typing import Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from loky import cpu_count
 from torch import Tensor
 
 from app.clip.decode import ImageError, decode_image
-from app.clip.labels import DEFAULT_TEMPLATE, Abandoned, LabelEncoder, fill
+from app.clip.labels import DEFAULT_TEMPLATE, LabelEncoder, fill, read_labels
 from app.clip.model import ClipModel, load_model
+from app.clip.precision import precision_name
+from app.clip.prompt_store import SqlitePrompts
 from app.index.catalog import Catalog, NamedDirectory
+from app.index.collection import Collection
 from app.index.manifest import ModelStamp
 from app.settings import Settings
 from app.xmore.ensemble import IMAGE, TEXT, Ensemble, Fusion, Normalization, ensemble
 from app.xmore.retrieval import RetrievedCaptions, retrieve
+
+FloatArray = npt.NDArray[np.float32]
 
 DEFAULT_CAPTIONS = 16
 MAX_CAPTIONS = 64
@@ -162,6 +168,29 @@ class DecodedImage:
 
 
 @dataclass(frozen=True, slots=True)
+class EncodedImages:
+    """The images of a request, encoded.
+
+    Attributes:
+        filenames: one an image.
+        v: unit-norm embeddings, (images, d).
+        timings: what they took so far.
+    """
+
+    filenames: Sequence[str]
+    v: FloatArray
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A collection with the name that it is served by."""
+
+    name: str
+    collection: Collection
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
     """A model and collections that belong together. Methods may be called from any thread."""
 
@@ -169,8 +198,9 @@ class Engine:
     catalog: Catalog
     labels: LabelEncoder
     max_pixels: int
-    verify_index: bool = True
-    threads: int = field(default_factory=torch.get_num_threads)
+    reduced_jpeg: bool
+    verify_index: bool
+    threads: int
 
     @classmethod
     def load(cls, settings: Settings) -> Self:
@@ -179,16 +209,30 @@ class Engine:
         Raises:
             ModelError: the model cannot be loaded.
             CollectionError: the collection cannot be opened, or was made by another model.
+            LabelFileError: the file of labels, or of their embeddings, cannot be used.
         """
-        threads = settings.threads or len(os.sched_getaffinity(0))
+        threads = settings.threads or cpu_count()
         torch.set_num_threads(threads)
         # The manifest is read first: a wrong path should not cost the loading of a model.
         places = [NamedDirectory(name, directory) for name, directory in settings.collections]
         catalog = Catalog.open(places, settings.verify_index)
-        model = load_model(settings.model, settings.pretrained, settings.precision)
+        model = load_model(settings.model, settings.pretrained, settings.precision, settings.device)
         catalog.check_model(stamp(model))
-        labels = LabelEncoder(model.encode_texts, settings.label_cache_size)
-        return cls(model, catalog, labels, settings.max_pixels, settings.verify_index, threads)
+        labels = LabelEncoder(
+            model.encode_texts, settings.label_cache_size, _store(model, settings)
+        )
+        if settings.warm_labels is not None:
+            warm = read_labels(settings.warm_labels)
+            labels.encode([fill(DEFAULT_TEMPLATE, label) for label in warm])
+        return cls(
+            model=model,
+            catalog=catalog,
+            labels=labels,
+            max_pixels=settings.max_pixels,
+            reduced_jpeg=settings.reduced_jpeg,
+            verify_index=settings.verify_index,
+            threads=threads,
+        )
 
     def reload(self) -> None:
         """Open the collections' directories again and swap them in.
@@ -206,39 +250,38 @@ class Engine:
         """
         start = perf_counter()
         try:
-            image = decode_image(file.data, self.max_pixels)
+            enough = self.model.preprocess.enough if self.reduced_jpeg else None
+            image = decode_image(file.data, self.max_pixels, enough)
         except ImageError as error:
             raise BadImageError(position, file.filename, error) from error
-        pixels = self.model.preprocess(image)
+        pixels = self.model.pixels(image)
         return DecodedImage(file.filename, pixels, 1000 * (perf_counter() - start))
 
+    def choose(self, index: str | None) -> Chosen:
+        """The collection of this name, or the default; it stays the same while it is held on to.
+
+        Raises:
+            UnknownCollectionError: no collection of this name is open.
+        """
+        return Chosen(*self.catalog.choose(index))
+
     def answer(
-        self,
-        images: Sequence[DecodedImage],
-        question: Question,
-        abandoned: Abandoned = lambda: False,
+        self, images: EncodedImages, w: FloatArray, question: Question, chosen: Chosen
     ) -> Classification:
-        """Encode, retrieve, fuse: everything after decoding.
+        """Retrieve and fuse: the two steps of the method, once images and labels are encoded.
 
         Args:
             images: at least one.
+            w: label embeddings, (labels, d).
             question: labels and how to decide between them.
-            abandoned: whether nobody waits for the answer any more.
-
-        Raises:
-            UnknownCollectionError: the question names a collection that is not open.
-            AbandonedError: `abandoned` said so before the labels were encoded.
+            chosen: the collection to retrieve from.
         """
-        index, collection = self.catalog.choose(question.index)
-        timings = Timings(decode_ms=sum(image.decode_ms for image in images))
-        with timings.stage("encode"):
-            v = self.model.encode_images([image.pixels for image in images])
-            w = self.labels.embed(question.labels, question.templates, abandoned)
+        timings = images.timings
         with timings.stage("retrieve"):
-            captions = retrieve(v, collection, question.captions)
+            captions = retrieve(images.v, chosen.collection, question.captions)
         with timings.stage("fuse"):
             fused = ensemble(
-                v,
+                images.v,
                 [found.embeddings for found in captions],
                 w,
                 self.model.logit_scale,
@@ -246,23 +289,15 @@ class Engine:
                 question.normalization,
             )
             results = [
-                _image_result(image.filename, row, fused, captions[row], question)
-                for row, image in enumerate(images)
+                _image_result(filename, row, fused, captions[row], question)
+                for row, filename in enumerate(images.filenames)
             ]
-        return Classification(results, timings, index, self._warnings(question))
+        return Classification(results, timings, chosen.name, self._warnings(question))
 
-    def search(self, query: DecodedImage | str, k: int, index: str | None = None) -> Found:
-        """The k captions that fit an image or a text best.
-
-        Raises:
-            UnknownCollectionError: no collection of this name is open.
-        """
-        name, collection = self.catalog.choose(index)
-        if isinstance(query, str):
-            embedding = self.model.encode_texts([query])
-        else:
-            embedding = self.model.encode_images([query.pixels])
-        return Found(_captions(retrieve(embedding, collection, k)[0]), name)
+    def search(self, embedding: FloatArray, k: int, chosen: Chosen) -> Found:
+        """The k captions of a collection that fit an image or a text, (d,), best."""
+        found = retrieve(embedding[np.newaxis], chosen.collection, k)[0]
+        return Found(_captions(found), chosen.name)
 
     def _warnings(self, question: Question) -> list[str]:
         """What of the question does not fit into the model's context."""
@@ -280,9 +315,25 @@ class Engine:
 
         Raises:
             BadImageError: one of the images cannot be used.
+            UnknownCollectionError: the question names a collection that is not open.
         """
+        chosen = self.choose(question.index)
         images = [self.decode(file, position) for position, file in enumerate(files)]
-        return self.answer(images, question)
+        timings = Timings(decode_ms=sum(image.decode_ms for image in images))
+        with timings.stage("encode"):
+            v = self.model.encode_images([image.pixels for image in images])
+            w = self.labels.embed(question.labels, question.templates)
+        names = [image.filename for image in images]
+        return self.answer(EncodedImages(names, v, timings), w, question, chosen)
+
+
+def _store(model: ClipModel, settings: Settings) -> SqlitePrompts | None:
+    if settings.label_cache_file is None:
+        return None
+    kind = f"{model.fingerprint} {precision_name(model.dtype)}"
+    return SqlitePrompts(
+        settings.label_cache_file, kind, model.embed_dim, settings.label_cache_size
+    )
 
 
 def stamp(model: ClipModel) -> ModelStamp:

@@ -1,6 +1,6 @@
 """What the service tells Prometheus, under names that begin with `xmore_`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from app.clip.labels import LabelEncoder
-from app.engine import Classification
+from app.engine import Timings
 
 _STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -20,6 +20,15 @@ class Queue(Protocol):
 
     depth: int
     held_bytes: int
+
+
+class Waiting(Protocol):
+    """What is measured of the work that waits."""
+
+    @property
+    def waiting(self) -> int:
+        """Items not yet computed."""
+        ...
 
 
 class Metrics:
@@ -49,8 +58,15 @@ class Metrics:
         )
         self._batch_size = Histogram(
             "xmore_batch_size",
-            "Images that one pass of the model encoded.",
+            "Images, or texts, that one pass of a tower encoded.",
+            ("tower",),
             buckets=_BATCH_BUCKETS,
+            registry=self.registry,
+        )
+        self._waiting = Gauge(
+            "xmore_waiting",
+            "Images, or texts, that wait for a tower or are being encoded.",
+            ("tower",),
             registry=self.registry,
         )
 
@@ -61,9 +77,8 @@ class Metrics:
         if kind is not None:
             self._errors.labels(kind).inc()
 
-    def observe(self, answer: Classification) -> None:
+    def observe(self, timings: Timings) -> None:
         """One request was computed."""
-        timings = answer.timings
         for stage, milliseconds in (
             ("decode", timings.decode_ms),
             ("encode", timings.encode_ms),
@@ -71,7 +86,14 @@ class Metrics:
             ("fuse", timings.fuse_ms),
         ):
             self._stage_seconds.labels(stage).observe(milliseconds / 1000)
-        self._batch_size.observe(len(answer.results))
+
+    def batches(self, tower: str) -> Callable[[int], None]:
+        """To be told the size of each batch of a tower."""
+        return self._batch_size.labels(tower).observe
+
+    def watch_waiting(self, tower: str, lanes: Sequence[Waiting]) -> None:
+        """Read what waits for a tower whenever the metrics are."""
+        self._waiting.labels(tower).set_function(lambda: sum(lane.waiting for lane in lanes))
 
     def watch_queue(self, queue: Queue) -> None:
         """Read the queue whenever the metrics are."""

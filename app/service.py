@@ -1,23 +1,37 @@
-"""The engine behind an event loop: decoding in a small pool, inference in one worker thread."""
+"""The engine behind an event loop: images decoded side by side, encoded in batches, answered."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from threading import Event
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import faiss
+import numpy as np
 import torch
+from torch import Tensor
 
-from app.engine import Classification, DecodedImage, Engine, Found, ImageFile, Question
+from app.batching import Computed, Lane, Worker
+from app.engine import (
+    Classification,
+    EncodedImages,
+    Engine,
+    FloatArray,
+    Found,
+    ImageFile,
+    Question,
+    Timings,
+)
 from app.metrics import Metrics
 from app.settings import Settings
-from app.worker import Worker
 
 T = TypeVar("T")
+Item = TypeVar("Item")
+Row = TypeVar("Row")
 
 _CLOSE_PATIENCE_S = 5.0
+_TEXT_BATCH = 64
 
 
 class TooSlowError(Exception):
@@ -27,8 +41,10 @@ class TooSlowError(Exception):
 class Service:
     """Answers requests without ever blocking the event loop.
 
-    One inference worker, because the model's own threads already use every core: two forward
-    passes at once would only wait for each other.
+    Images are decoded in a small pool. One worker encodes, because the model's own threads already
+    use every core: two forward passes at once would only wait for each other. It takes the images
+    and the unknown prompts of all requests that wait, a batch of each in turn. What follows, the
+    method's two steps, runs in a pool again.
     """
 
     def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
@@ -36,31 +52,53 @@ class Service:
         self._request_timeout_s = settings.request_timeout_s
         self._stuck_after_s = settings.stuck_after_s
         self._metrics = metrics
-        self._decoders = ThreadPoolExecutor(engine.threads, thread_name_prefix="decode")
-        # torch keeps its number of threads per calling thread.
-        self._worker = Worker("inference", partial(torch.set_num_threads, engine.threads))
+        self._decoders = ThreadPoolExecutor(
+            settings.decode_threads or engine.threads, "decode", _compute_on_one_thread
+        )
+        self._answerers = ThreadPoolExecutor(engine.threads, "answer", _compute_on_one_thread)
+        self._images = Lane[Tensor, FloatArray](
+            lambda pixels: list(engine.model.encode_images(pixels)),
+            settings.batch_size,
+            metrics.batches("image"),
+        )
+        self._prompts = Lane(engine.labels.encode, _TEXT_BATCH, metrics.batches("text"))
+        self._texts = Lane[str, FloatArray](
+            lambda texts: list(engine.model.encode_texts(texts)),
+            _TEXT_BATCH,
+            metrics.batches("text"),
+        )
+        self._worker = Worker(
+            "inference",
+            [self._images, self._prompts, self._texts],
+            # torch keeps its number of threads per calling thread.
+            partial(torch.set_num_threads, engine.threads),
+            settings.batch_wait_ms / 1000,
+        )
+        metrics.watch_waiting("image", [self._images])
+        metrics.watch_waiting("text", [self._prompts, self._texts])
 
     async def classify(self, files: Sequence[ImageFile], question: Question) -> Classification:
-        """Decode the images side by side, then answer.
+        """Decode the images side by side, encode them and the labels, then answer.
 
-        Work whose request was cancelled or ran out of time is not begun, and long text encoding
-        stops early.
+        Work whose request was cancelled or ran out of time is not begun; what is begun ends with
+        the batch at hand.
 
         Raises:
             BadImageError: one of the images cannot be used.
             TooSlowError: waiting and computing took longer than a request may.
+            UnknownCollectionError: the question names a collection that is not open.
         """
-        abandoned = Event()
-        try:
-            async with self._time_limit():
-                images = await self._decode(files)
-                answer = await self._run(
-                    self._worker.submit,
-                    partial(self.engine.answer, images, question, abandoned.is_set),
-                )
-        finally:
-            abandoned.set()
-        self._metrics.observe(answer)
+        chosen = self.engine.choose(question.index)
+        async with self._time_limit():
+            encoding = asyncio.ensure_future(self._encode(files))
+            embedding = asyncio.ensure_future(self._embed(question))
+            with _ending_together([encoding, embedding]):
+                images, (w, label_seconds) = await asyncio.gather(encoding, embedding)
+            images.timings.encode_ms += 1000 * label_seconds
+            answer = await _run(
+                self._answerers, partial(self.engine.answer, images, w, question, chosen)
+            )
+        self._metrics.observe(answer.timings)
         return answer
 
     async def search(self, query: ImageFile | str, k: int, index: str | None) -> Found:
@@ -71,11 +109,13 @@ class Service:
             TooSlowError: waiting and computing took longer than a request may.
             UnknownCollectionError: no collection of this name is open.
         """
+        chosen = self.engine.choose(index)
         async with self._time_limit():
-            sought = query if isinstance(query, str) else (await self._decode([query]))[0]
-            return await self._run(
-                self._worker.submit, partial(self.engine.search, sought, k, index)
-            )
+            if isinstance(query, str):
+                embedding = (await self._submit(self._texts, [query])).rows[0]
+            else:
+                embedding = (await self._encode([query])).v[0]
+            return await _run(self._answerers, partial(self.engine.search, embedding, k, chosen))
 
     async def reload(self) -> None:
         """Swap the collections for what their directories hold now; requests go on meanwhile.
@@ -85,17 +125,28 @@ class Service:
         """
         await asyncio.to_thread(self.engine.reload)
 
-    async def _decode(self, files: Sequence[ImageFile]) -> list[DecodedImage]:
+    async def _encode(self, files: Sequence[ImageFile]) -> EncodedImages:
         decoding = [
-            self._run(self._decoders.submit, partial(self.engine.decode, file, position))
+            _run(self._decoders, partial(self.engine.decode, file, position))
             for position, file in enumerate(files)
         ]
-        try:
-            return await asyncio.gather(*decoding)
-        finally:
-            # One bad image, and the others need not be decoded.
-            for image in decoding:
-                image.cancel()
+        with _ending_together(decoding):
+            decoded = await asyncio.gather(*decoding)
+        encoded = await self._submit(self._images, [image.pixels for image in decoded])
+        timings = Timings(
+            decode_ms=sum(image.decode_ms for image in decoded), encode_ms=1000 * encoded.seconds
+        )
+        return EncodedImages([image.filename for image in decoded], np.stack(encoded.rows), timings)
+
+    async def _embed(self, question: Question) -> tuple[FloatArray, float]:
+        """W of the labels, (labels, d), and the seconds of text encoding."""
+        labels = self.engine.labels
+        sought = labels.look_up(question.labels, question.templates)
+        encoded = await self._submit(self._prompts, sought.missing)
+        return labels.combine(sought, encoded.rows), encoded.seconds
+
+    async def _submit(self, lane: Lane[Item, Row], items: Sequence[Item]) -> Computed[Row]:
+        return await asyncio.wrap_future(self._worker.submit(lane, items))
 
     def fault(self) -> str | None:
         """Why no inference is to be expected of this process, or None where it works."""
@@ -111,7 +162,9 @@ class Service:
     def close(self) -> bool:
         """Finish the work that was accepted, take no more; False if the worker is stuck."""
         self._decoders.shutdown(wait=True, cancel_futures=True)
-        return self._worker.close(_CLOSE_PATIENCE_S)
+        done = self._worker.close(_CLOSE_PATIENCE_S)
+        self._answerers.shutdown(wait=True, cancel_futures=True)
+        return done
 
     @asynccontextmanager
     async def _time_limit(self) -> AsyncIterator[None]:
@@ -125,8 +178,22 @@ class Service:
                 f"The request took longer than {self._request_timeout_s:g} seconds."
             ) from error
 
-    @staticmethod
-    def _run(
-        submit: Callable[[Callable[[], T]], Future[T]], call: Callable[[], T]
-    ) -> asyncio.Future[T]:
-        return asyncio.wrap_future(submit(call))
+
+def _compute_on_one_thread() -> None:
+    """Each thread of a pool would otherwise make as many more as there are cores."""
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
+
+
+def _run(pool: ThreadPoolExecutor, call: Callable[[], T]) -> asyncio.Future[T]:
+    return asyncio.wrap_future(pool.submit(call))
+
+
+@contextmanager
+def _ending_together(tasks: Sequence[asyncio.Future[Any]]) -> Iterator[None]:
+    """Once one of them fails, the others are cancelled."""
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()

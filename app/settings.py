@@ -43,6 +43,15 @@ class Precision(StrEnum):
     AUTO = "auto"
     FP32 = "fp32"
     BF16 = "bf16"
+    FP16 = "fp16"
+
+
+class Device(StrEnum):
+    """Where the model runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 class Settings(BaseSettings):
@@ -84,14 +93,67 @@ class Settings(BaseSettings):
     ] = True
     precision: Annotated[
         Precision,
-        Field(description="`auto` takes bf16 where the CPU has AMX or AVX512-BF16, else fp32."),
+        Field(
+            description="`auto` takes fp16 on a GPU, bf16 where the CPU has AMX or AVX512-BF16, "
+            "else fp32."
+        ),
     ] = Precision.AUTO
+    device: Annotated[
+        Device, Field(description="`auto` takes a GPU that PyTorch can use, else the CPU.")
+    ] = Device.AUTO
     threads: Annotated[
-        int, Field(ge=0, le=1024, description="Threads of the model; 0 takes every usable core.")
+        int,
+        Field(
+            ge=0,
+            le=1024,
+            description="Threads of the model; 0 takes every core that the process may use, by its "
+            "affinity and its cgroup's quota.",
+        ),
     ] = 0
+    decode_threads: Annotated[
+        int,
+        Field(ge=0, le=1024, description="Images decoded at once; 0 takes as many as `threads`."),
+    ] = 0
+    batch_size: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1024,
+            description="Most images that one pass takes, of as many requests as wait.",
+        ),
+    ] = 16
+    batch_wait_ms: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1000,
+            description="Milliseconds that an idle server waits for more requests before it "
+            "begins; 0 never waits: what comes during one pass shares the next.",
+        ),
+    ] = 0
+    reduced_jpeg: Annotated[
+        bool,
+        Field(
+            description="Read large JPEG photos at a half, a quarter or an eighth of their size, "
+            "never below twice what the model takes."
+        ),
+    ] = True
     label_cache_size: Annotated[
         int, Field(ge=0, le=10_000_000, description="Prompts whose embeddings are kept in memory.")
     ] = 20_000
+    label_cache_file: Annotated[
+        Path | None,
+        Field(
+            description="A file (SQLite) that keeps embeddings of prompts from one start to the "
+            "next; made if missing. None: in memory only."
+        ),
+    ] = None
+    warm_labels: Annotated[
+        Path | None,
+        Field(
+            description="A text file of labels, one a line, embedded before the server is ready."
+        ),
+    ] = None
     host: Annotated[str, Field(description="Address that `xmore serve` listens on.")] = "127.0.0.1"
     port: Annotated[
         int, Field(ge=0, le=65_535, description="Port that `xmore serve` listens on; 0: any free.")

@@ -1,72 +1,202 @@
-"""One thread, one call after another: a failure is its caller's, and a hang is seen."""
+"""Concurrent requests share batches; each gets its own rows, its own failure, its own share."""
 
-from functools import partial
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Event, current_thread
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from app.worker import Worker
-
-
-def test_calls_are_made_in_order_in_one_thread() -> None:
-    names: list[str] = []
-    worker = Worker("the-worker", lambda: names.append(current_thread().name))
-    futures = [worker.submit(partial(int, number)) for number in range(20)]
-    assert [future.result() for future in futures] == list(range(20))
-    assert names == ["the-worker"]
-    assert worker.close(10)
+from app.batching import Lane, Worker
 
 
-@pytest.mark.parametrize("error", [ValueError("bad"), SystemExit(1), KeyboardInterrupt()])
-def test_a_failure_goes_to_its_caller_and_the_worker_lives_on(error: BaseException) -> None:
-    def fail() -> None:
-        raise error
+class Doubling:
+    """Doubles numbers and remembers the batches; can be held up, and cannot bear 13."""
 
-    worker = Worker("worker")
-    assert worker.submit(fail).exception() is error
-    assert worker.submit(lambda: 1).result() == 1
-    assert worker.is_alive
-    assert worker.close(10)
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.begun, self.go_on = Event(), Event()
+        self.go_on.set()
+        self.thread = ""
+
+    def __call__(self, items: Sequence[int]) -> list[int]:
+        self.thread = current_thread().name
+        self.begun.set()
+        assert self.go_on.wait(10)
+        if 13 in items:
+            raise ValueError("13 is unlucky")
+        self.batches.append(list(items))
+        return [2 * item for item in items]
+
+    def hold(self) -> None:
+        self.begun.clear()
+        self.go_on.clear()
 
 
-def test_a_cancelled_call_is_not_made() -> None:
-    made: list[int] = []
-    begun, go_on = Event(), Event()
+@pytest.fixture
+def doubling() -> Doubling:
+    return Doubling()
 
-    def block() -> None:
-        begun.set()
-        go_on.wait(10)
 
-    worker = Worker("worker")
-    blocking = worker.submit(block)
-    assert begun.wait(10)
-    assert worker.submit(lambda: made.append(1)).cancel()
-    kept = worker.submit(lambda: made.append(2))
+@given(
+    orders=st.lists(st.lists(st.integers(20, 99), max_size=40), max_size=12),
+    limit=st.integers(1, 16),
+)
+def test_every_order_gets_its_own_rows_whatever_the_batches(
+    orders: list[list[int]], limit: int
+) -> None:
+    doubling = Doubling()
+    sizes: list[int] = []
+    lane = Lane(doubling, limit, sizes.append)
+    futures = [lane.put(order) for order in orders]
+    while lane.turn():
+        pass
+    assert [future.result().rows for future in futures] == [[2 * i for i in o] for o in orders]
+    assert sizes == [len(batch) for batch in doubling.batches]
+    assert all(0 < size <= limit for size in sizes)
+    total = sum(map(len, orders))
+    assert sum(sizes) == total
+    assert len(sizes) == -(-total // limit) or len(orders) > limit
+    assert lane.waiting == 0
+
+
+def test_a_long_order_shares_each_batch_with_short_ones(doubling: Doubling) -> None:
+    lane = Lane(doubling, 8)
+    long = lane.put(list(range(100, 140)))
+    lane.turn()
+    short = [lane.put([1]), lane.put([2, 3])]
+    lane.turn()
+    assert [future.result().rows for future in short] == [[2], [4, 6]]
+    assert len(doubling.batches[1]) == 8
+    assert not long.done()
+    assert lane.waiting == 40 - 8 - 5
+
+
+def test_seconds_are_those_of_the_passes_it_had_a_part_in(doubling: Doubling) -> None:
+    lane = Lane(doubling, 2)
+    long, short = lane.put([1, 2, 3, 4, 5]), lane.put([6])
+    while lane.turn():
+        pass
+    assert long.result().seconds > short.result().seconds > 0
+
+
+def test_what_comes_during_one_pass_shares_the_next(doubling: Doubling) -> None:
+    lane = Lane(doubling, 16)
+    worker = Worker("worker", [lane])
+    doubling.hold()
+    first = worker.submit(lane, [1])
+    assert doubling.begun.wait(10)
+    later = [worker.submit(lane, [number]) for number in (2, 3, 4)]
     assert worker.busy_s > 0
-    go_on.set()
-    kept.result()
-    blocking.result()
-    assert made == [2]
+    doubling.go_on.set()
+    wait([first, *later], 10)
+    assert doubling.batches == [[1], [2, 3, 4]]
     assert worker.close(10)
     assert worker.busy_s == 0
 
 
-def test_a_closed_worker_finishes_what_it_has_and_takes_no_more() -> None:
-    worker = Worker("worker")
-    futures = [worker.submit(lambda: 1) for _ in range(5)]
+def test_an_idle_worker_begins_at_once_unless_told_to_wait(doubling: Doubling) -> None:
+    lane = Lane(doubling, 3)
+    worker = Worker("worker", [lane], wait_s=60)
+    waiting = [worker.submit(lane, [1]), worker.submit(lane, [2])]
+    assert not wait(waiting, 0.05).done
+    full = worker.submit(lane, [3])
+    assert full.result(10).rows == [6]
+    assert doubling.batches == [[1, 2, 3]]
+    assert worker.close(10)
+
+
+def test_lanes_take_turns(doubling: Doubling) -> None:
+    texts, images = Lane(doubling, 2), Lane(doubling, 2)
+    worker = Worker("worker", [texts, images])
+    doubling.hold()
+    held = worker.submit(images, [0])
+    assert doubling.begun.wait(10)
+    many = worker.submit(texts, [1, 2, 3, 4, 5, 6])
+    image = worker.submit(images, [7])
+    doubling.go_on.set()
+    wait([held, many, image], 10)
+    assert doubling.batches == [[0], [1, 2], [7], [3, 4], [5, 6]]
+    assert worker.close(10)
+
+
+def test_an_order_whose_client_has_gone_costs_nothing(doubling: Doubling) -> None:
+    lane = Lane(doubling, 2)
+    worker = Worker("worker", [lane])
+    doubling.hold()
+    leaver = worker.submit(lane, [1, 2, 3, 4])
+    assert doubling.begun.wait(10)
+    never = worker.submit(lane, [5])
+    stayer = worker.submit(lane, [6])
+    assert leaver.cancel()
+    assert never.cancel()
+    doubling.go_on.set()
+    assert stayer.result(10).rows == [12]
+    assert doubling.batches == [[1, 2], [6]]
+    assert worker.close(10)
+
+
+def test_a_failure_is_that_of_the_order_that_brings_it_about(doubling: Doubling) -> None:
+    lane = Lane(doubling, 8)
+    good, bad, also_good = lane.put([1, 2]), lane.put([3, 13]), lane.put([4])
+    assert lane.turn()
+    assert good.result().rows == [2, 4]
+    assert also_good.result().rows == [8]
+    with pytest.raises(ValueError, match="unlucky"):
+        bad.result()
+    assert not lane.turn()
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), SystemExit(1), KeyboardInterrupt()])
+def test_the_worker_outlives_any_failure(error: BaseException) -> None:
+    def fail(items: Sequence[int]) -> list[int]:
+        if items[0]:
+            raise error
+        return [1]
+
+    lane = Lane(fail, 1)
+    worker = Worker("worker", [lane])
+    assert worker.submit(lane, [1]).exception(10) is error
+    assert worker.submit(lane, [0]).result(10).rows == [1]
+    assert worker.is_alive
+    assert worker.close(10)
+
+
+def test_many_threads_submit_at_once_and_nothing_is_lost(doubling: Doubling) -> None:
+    lane = Lane(doubling, 7)
+    worker = Worker("the-worker", [lane])
+    with ThreadPoolExecutor(8) as pool:
+        futures = list(pool.map(lambda n: worker.submit(lane, [n + 20]), range(500)))
+    assert [future.result(10).rows for future in futures] == [[2 * (n + 20)] for n in range(500)]
+    assert doubling.thread == "the-worker"
+    assert worker.close(10)
+
+
+def test_nothing_asked_is_answered_at_once(doubling: Doubling) -> None:
+    lane = Lane(doubling, 7)
+    assert lane.put([]).result(0).rows == []
+    assert not lane.turn()
+
+
+def test_a_closed_worker_finishes_what_it_has_and_takes_no_more(doubling: Doubling) -> None:
+    lane = Lane(doubling, 2)
+    worker = Worker("worker", [lane])
+    futures = [worker.submit(lane, [1, 2, 3]) for _ in range(5)]
     assert worker.close(10)
     assert worker.close(10)
     assert all(future.done() for future in futures)
     assert not worker.is_alive
     with pytest.raises(RuntimeError, match="closed"):
-        worker.submit(lambda: 1)
+        worker.submit(lane, [1])
 
 
-def test_closing_does_not_wait_for_ever() -> None:
-    go_on = Event()
-    worker = Worker("worker")
-    stuck = worker.submit(lambda: go_on.wait(10))
+def test_closing_does_not_wait_for_ever(doubling: Doubling) -> None:
+    lane = Lane(doubling, 2)
+    worker = Worker("worker", [lane])
+    doubling.hold()
+    stuck = worker.submit(lane, [1])
     assert not worker.close(0.01)
-    go_on.set()
-    assert stuck.result()
+    doubling.go_on.set()
+    assert stuck.result(10).rows == [2]
     assert worker.close(10)

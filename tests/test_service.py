@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from threading import Event, Semaphore
+from dataclasses import replace
+from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
+from app.clip.labels import LabelEncoder
+from app.clip.model import ClipModel
 from app.engine import BadImageError, Classification, Engine, ImageFile, Question
 from app.metrics import Metrics
 from app.service import Service, TooSlowError
@@ -100,25 +103,65 @@ def test_twenty_requests_at_once_are_all_answered_rightly(
         assert_same(found, tiny_engine.classify(files, question))
 
 
-def test_the_event_loop_is_free_while_the_model_works(service: Service) -> None:
+class Held:
+    """Remembers the sizes of batches, and waits in each until it may go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
+        self.begun, self.go_on = Event(), Event()
+        self.images: list[int] = []
+        encode = ClipModel.encode_images
+
+        def wait(model: ClipModel, pixels: Sequence[Tensor]) -> Any:
+            self.images.append(len(pixels))
+            self.begun.set()
+            assert self.go_on.wait(10)
+            return encode(model, pixels)
+
+        monkeypatch.setattr(ClipModel, "encode_images", wait)
+        self.service = make_service(engine)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():  # noqa: ASYNC110 - what changes is in another thread
+                await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch, tiny_engine: Engine) -> Iterator[Held]:
+    """A service whose image tower can be held up."""
+    held = Held(monkeypatch, tiny_engine)
+    yield held
+    held.go_on.set()
+    held.service.close()
+
+
+def test_the_event_loop_is_free_while_the_model_works(held: Held) -> None:
     async def ask() -> bool:
-        working, done = Event(), Event()
-
-        def work() -> None:
-            working.set()
-            done.wait(10)
-
-        stuck = service._worker.submit(work)
-        answer = asyncio.create_task(service.classify([GOOD], QUESTION))
-        await asyncio.to_thread(working.wait, 10)
+        answer = asyncio.create_task(held.service.classify([GOOD], QUESTION))
+        await held.until(held.begun.is_set)
         await asyncio.sleep(0.05)
         waited = not answer.done()
-        done.set()
+        held.go_on.set()
         assert len((await answer).results) == 1
-        stuck.result()
         return waited
 
     assert asyncio.run(ask())
+
+
+def test_requests_that_wait_together_share_a_pass(held: Held) -> None:
+    async def ask() -> None:
+        first = asyncio.create_task(held.service.classify([GOOD], QUESTION))
+        await held.until(held.begun.is_set)
+        others = [
+            asyncio.create_task(held.service.classify([photo(n), photo(n + 1)], QUESTION))
+            for n in range(3)
+        ]
+        await held.until(lambda: held.service._images.waiting == 7)
+        held.go_on.set()
+        await asyncio.gather(first, *others)
+
+    asyncio.run(ask())
+    assert held.images == [1, 6]
 
 
 def test_it_works_until_it_is_closed(tiny_engine: Engine) -> None:
@@ -129,71 +172,42 @@ def test_it_works_until_it_is_closed(tiny_engine: Engine) -> None:
     assert service.close()
 
 
-def test_a_stuck_worker_is_told_and_forgotten_once_it_goes_on(tiny_engine: Engine) -> None:
-    service = make_service(tiny_engine, stuck_after_s=1e-6)
-    working, done = Event(), Event()
-
-    def work() -> None:
-        working.set()
-        done.wait(10)
-
-    stuck = service._worker.submit(work)
-    assert working.wait(10)
-    assert "busy with one computation" in str(service.fault())
-    done.set()
-    stuck.result()
-    assert service._worker.submit(lambda: 1).result() == 1
-    assert service.close()
-
-
-def test_a_request_that_takes_too_long_is_given_up(tiny_engine: Engine) -> None:
-    service = make_service(tiny_engine, request_timeout_s=0.05)
-    done = Event()
-    stuck = service._worker.submit(lambda: done.wait(10))
-    with pytest.raises(TooSlowError, match=r"longer than 0\.05 seconds"):
-        asyncio.run(service.classify([GOOD], QUESTION))
-    done.set()
-    assert stuck.result()
-    assert service.close()
-
-
-def test_work_that_nobody_waits_for_is_not_begun(
-    monkeypatch: pytest.MonkeyPatch, tiny_engine: Engine
-) -> None:
-    answered: list[Sequence[str]] = []
-    answer = Engine.answer
-
-    def remember(engine: Engine, images: Any, question: Question, *rest: Any) -> Classification:
-        answered.append(question.labels)
-        return answer(engine, images, question, *rest)
-
-    monkeypatch.setattr(Engine, "answer", remember)
-    service = make_service(tiny_engine)
-    done, queued = Event(), Semaphore(0)
-    submit = service._worker.submit
-
-    def tell(call: Callable[[], Any]) -> Future[Any]:
-        future = submit(call)
-        queued.release()
-        return future
-
-    monkeypatch.setattr(service._worker, "submit", tell)
+def test_a_stuck_worker_is_told_and_forgotten_once_it_goes_on(held: Held) -> None:
+    held.service._stuck_after_s = 1e-6
 
     async def ask() -> None:
-        busy = submit(lambda: done.wait(10))
-        leaver = asyncio.create_task(service.classify([GOOD], Question(labels=["left"])))
-        await asyncio.to_thread(queued.acquire)
-        stayer = asyncio.create_task(service.classify([GOOD], Question(labels=["stayed"])))
+        answer = asyncio.create_task(held.service.classify([GOOD], QUESTION))
+        await held.until(held.begun.is_set)
+        assert "busy with one computation" in str(held.service.fault())
+        held.go_on.set()
+        await answer
+        await held.until(lambda: held.service.fault() is None)
+
+    asyncio.run(ask())
+
+
+def test_a_request_that_takes_too_long_is_given_up(held: Held) -> None:
+    held.service._request_timeout_s = 0.05
+    with pytest.raises(TooSlowError, match=r"longer than 0\.05 seconds"):
+        asyncio.run(held.service.classify([GOOD], QUESTION))
+
+
+def test_work_that_nobody_waits_for_is_not_begun(held: Held) -> None:
+    async def ask() -> None:
+        busy = asyncio.create_task(held.service.classify([GOOD], QUESTION))
+        await held.until(held.begun.is_set)
+        leaver = asyncio.create_task(held.service.classify([GOOD] * 5, Question(labels=["left"])))
+        await held.until(lambda: held.service._images.waiting == 6)
+        stayer = asyncio.create_task(held.service.classify([GOOD], QUESTION))
+        await held.until(lambda: held.service._images.waiting == 7)
         leaver.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaver
-        done.set()
-        await stayer
-        busy.result()
+        held.go_on.set()
+        await asyncio.gather(busy, stayer)
 
     asyncio.run(ask())
-    assert service.close()
-    assert answered == [["stayed"]]
+    assert held.images == [1, 1]
 
 
 def test_after_a_bad_image_the_others_of_its_request_are_not_decoded(
@@ -224,18 +238,19 @@ def test_after_a_bad_image_the_others_of_its_request_are_not_decoded(
 
 
 def test_a_failure_in_the_worker_is_its_own_requests_alone(
-    monkeypatch: pytest.MonkeyPatch, service: Service, tiny_engine: Engine
+    monkeypatch: pytest.MonkeyPatch, tiny_engine: Engine
 ) -> None:
-    answer = Engine.answer
+    encode = ClipModel.encode_texts
 
-    def fail_at_times(
-        engine: Engine, images: Any, question: Question, *rest: Any
-    ) -> Classification:
-        if "bad" in question.labels:
+    def fail_at_times(model: ClipModel, texts: Sequence[str]) -> Any:
+        if any("bad" in text for text in texts):
             raise RuntimeError("the model failed")
-        return answer(engine, images, question, *rest)
+        return encode(model, texts)
 
-    monkeypatch.setattr(Engine, "answer", fail_at_times)
+    monkeypatch.setattr(ClipModel, "encode_texts", fail_at_times)
+    service = make_service(
+        replace(tiny_engine, labels=LabelEncoder(tiny_engine.model.encode_texts, 0))
+    )
     bad = Question(labels=["bad"])
 
     async def ask() -> list[Classification | BaseException]:
@@ -250,6 +265,7 @@ def test_a_failure_in_the_worker_is_its_own_requests_alone(
         assert isinstance(found, Classification)
         assert_same(found, tiny_engine.classify([GOOD], QUESTION))
     assert service.fault() is None
+    assert service.close()
 
 
 def test_the_worker_survives_a_request_that_failed(service: Service) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app.engine import Classification, Engine, Question
+from app.clip.model import ClipModel
+from app.engine import Classification, Engine
 from app.main import create_app
 from app.settings import Settings
 from tests.photos import encode, gradient
@@ -37,19 +38,19 @@ def serve(tiny_settings: Settings, tiny_engine: Engine) -> Iterator[Serve]:
 
 
 class HeldModel:
-    """An engine that answers only when it is let."""
+    """An image tower that encodes only when it is let."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = Semaphore(0)
         self.go_on = Event()
-        answer = Engine.answer
+        encode = ClipModel.encode_images
 
-        def held(engine: Engine, images: Any, question: Question, *rest: Any) -> Classification:
+        def held(model: ClipModel, pixels: Any) -> Any:
             self.begun.release()
             assert self.go_on.wait(60)
-            return answer(engine, images, question, *rest)
+            return encode(model, pixels)
 
-        monkeypatch.setattr(Engine, "answer", held)
+        monkeypatch.setattr(ClipModel, "encode_images", held)
 
 
 @contextmanager

@@ -159,8 +159,9 @@ def test_stages_batches_and_the_label_cache_are_measured(
     for stage in ("decode", "encode", "retrieve", "fuse"):
         assert found["xmore_stage_seconds_count", stage] == 2
         assert found["xmore_stage_seconds_sum", stage] > 0
-    assert found["xmore_batch_size_count",] == 2
-    assert found["xmore_batch_size_bucket", "1.0"] == 2
+    assert found["xmore_batch_size_count", "image"] == 2
+    assert found["xmore_batch_size_bucket", "1.0", "image"] == 2
+    assert found["xmore_waiting", "image"] == found["xmore_waiting", "text"] == 0
     hits, misses = (("xmore_label_cache_hits_total",), ("xmore_label_cache_misses_total",))
     assert found[hits] - before[hits] >= 2
     assert found[hits] + found[misses] - before[hits] - before[misses] == 4
