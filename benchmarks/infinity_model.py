@@ -68,7 +68,8 @@ def main() -> None:
         size={"shortest_edge": size}, crop_size={"height": size, "width": size}
     )
     words = tokenizer(directory, shape["text_cfg"]["vocab_size"])
-    CLIPProcessor(images, words).save_pretrained(directory)
+    processor: Any = CLIPProcessor
+    processor(images, words).save_pretrained(directory)
 
 
 if __name__ == "__main__":

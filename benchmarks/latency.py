@@ -33,14 +33,14 @@ def one_request(bench: Workbench) -> Measured:
 
 
 def large_photo(bench: Workbench) -> Measured:
-    """12 megapixels over 640 × 480."""
+    """12 megapixels over 640 by 480."""
     faults: Counter[str] = Counter()
     large = _p50_of(bench, classify(bench.server, bench.large, TEN_LABELS), faults)
     small = _p50_of(bench, bench.ours(), faults)
     rounds = interleave(large, {"small": small}, bench.effort.rounds)["small"]
     details = {
         "12 megapixels p50 ms": _outer(rounds),
-        "640 × 480 p50 ms": _inner(rounds),
+        "640 by 480 p50 ms": _inner(rounds),
         "mean MB of the large files": sum(map(len, bench.large)) / len(bench.large) / 1e6,
         "mean kB of the small files": sum(map(len, bench.small)) / len(bench.small) / 1e3,
     }

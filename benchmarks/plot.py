@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -12,7 +13,7 @@ from benchmarks.results import SweepPoint
 _GREY = "#7a7a7a"
 """Has a contrast above 4 on white and on GitHub's dark page."""
 _COLOURS = ("#3b82f6", "#d97706", "#16a34a", "#c026d3")
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "xmore",
     "font.family": "sans-serif",

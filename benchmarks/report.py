@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.machine import Machine
 from benchmarks.results import FIGURES, Measured, Results
 
-_NOT_MEASURED = "–"
+_NOT_MEASURED = "not measured"
 _DEFAULT_MODEL_ONLY = ("memory",)
 """Figures whose target is for default settings; other models weigh what they weigh."""
 

@@ -58,7 +58,7 @@ FIGURES: Mapping[FigureName, Figure] = {
     "infinity": Figure("32 clients: images/s ÷ infinity-emb's image embedding", 1.3, False),
     "labels_first": Figure("1000 new labels: request ÷ encoding them in one call", 1.2, True),
     "labels_again": Figure("1000 known labels: p50 ÷ p50 with 10 labels", 1.15, True),
-    "large_photo": Figure("12 megapixels: p50 ÷ p50 with 640 × 480", 3, True),
+    "large_photo": Figure("12 megapixels: p50 ÷ p50 with 640 by 480", 3, True),
     "start": Figure("from `xmore serve` to ready", 6, True, " s"),
     "memory": Figure("resident memory after 32 clients", 900, True, " MB"),
     "tail": Figure("half of the saturation load: p99 ÷ p50", 3, True),

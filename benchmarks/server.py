@@ -119,7 +119,7 @@ def _wait(process: subprocess.Popen[bytes], url: str, start: float, log: Path) -
                     return
             sleep(_LOOK_EVERY_S)
     lines = log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
-    raise ServerError("\n".join([f"{process.args} did not get ready:", *lines]))
+    raise ServerError("\n".join(["The server did not get ready. The end of its log:", *lines]))
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

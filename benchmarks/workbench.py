@@ -37,7 +37,7 @@ class Workbench:
         effort: how long to measure.
         cores: that may be used.
         folder: for files that are needed for a while.
-        small: photos of 640 × 480.
+        small: photos of 640 by 480.
         large: photos of 12 megapixels.
         engine: in this process.
         server: `xmore serve`.
