@@ -51,7 +51,7 @@ def make_model(programs: Path, shape: Path, directory: Path) -> None:
 
 
 def command(programs: Path, directory: Path) -> list[str]:
-    """Its server with its own defaults, but for the cache of answers, which would answer instead."""
+    """Its server with its defaults, but for the cache of answers, which would answer instead."""
     return [
         str(programs / "infinity_emb"), "v2", "--model-id", str(directory),
         "--served-model-name", MODEL_NAME, "--engine", "torch", "--device", "cpu",

@@ -7,12 +7,14 @@ from statistics import median
 
 from benchmarks import words
 from benchmarks.load import ClosedLoad, OpenLoad, Outcome, Target
+from benchmarks.photos import LARGE, photos
 from benchmarks.results import Measured
 from benchmarks.stats import Sandwich, interleave, percentile
 from benchmarks.words import TEN_LABELS
 from benchmarks.workbench import Workbench, classify
 
 MANY_LABELS = 1000
+_LARGE_PHOTOS = 4
 
 _ONCE = ClosedLoad(1, warm_up_s=0, least_s=0, least_answers=1, most_s=300)
 
@@ -35,13 +37,14 @@ def one_request(bench: Workbench) -> Measured:
 def large_photo(bench: Workbench) -> Measured:
     """12 megapixels over 640 by 480."""
     faults: Counter[str] = Counter()
-    large = _p50_of(bench, classify(bench.server, bench.large, TEN_LABELS), faults)
+    files = photos(_LARGE_PHOTOS, LARGE)
+    large = _p50_of(bench, classify(bench.server, files, TEN_LABELS), faults)
     small = _p50_of(bench, bench.ours(), faults)
     rounds = interleave(large, {"small": small}, bench.effort.rounds)["small"]
     details = {
         "12 megapixels p50 ms": _outer(rounds),
         "640 by 480 p50 ms": _inner(rounds),
-        "mean MB of the large files": sum(map(len, bench.large)) / len(bench.large) / 1e6,
+        "mean MB of the large files": sum(map(len, files)) / len(files) / 1e6,
         "mean kB of the small files": sum(map(len, bench.small)) / len(bench.small) / 1e3,
     }
     return Measured.of("large_photo", bench.model.name, _ratios(rounds), details, faults)

@@ -22,7 +22,6 @@ from benchmarks.server import ServerProcess, serving
 from benchmarks.words import TEN_LABELS
 
 _PHOTOS = 16
-_LARGE_PHOTOS = 4
 _FORM = "multipart/form-data; boundary=benchmark"
 
 _TOP = ("results", 0, "predictions", 0, "label")
@@ -38,7 +37,6 @@ class Workbench:
         cores: that may be used.
         folder: for files that are needed for a while.
         small: photos of 640 by 480.
-        large: photos of 12 megapixels.
         engine: in this process.
         server: `xmore serve`.
         load: the process that asks.
@@ -51,7 +49,6 @@ class Workbench:
     cores: float
     folder: Path
     small: Sequence[bytes]
-    large: Sequence[bytes]
     engine: InProcess
     server: ServerProcess
     load: LoadGenerator
@@ -151,7 +148,6 @@ def workbench(
             cores=cores,
             folder=folder,
             small=small,
-            large=photos.photos(_LARGE_PHOTOS, photos.LARGE),
             engine=engine,
             server=server,
             load=load,
