@@ -1,7 +1,7 @@
 """The load: a process of its own that asks, times, checks the answers, and knows its CPU time.
 
-On a small machine its CPU time is taken from the server, so bodies are made beforehand, and aiohttp,
-which parses in C, does the asking.
+On a small machine its CPU time is taken from the server, so bodies are made beforehand, and
+aiohttp, which parses in C, does the asking.
 """
 
 import asyncio
