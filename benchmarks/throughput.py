@@ -17,7 +17,7 @@ from benchmarks.answers import TopLabel, UnitEmbedding, acceptable
 from benchmarks.bound import Cost, best_batch, bound
 from benchmarks.load import Outcome, Target
 from benchmarks.results import FigureName, Measured
-from benchmarks.server import ServerProcess, serving
+from benchmarks.server import ServerError, ServerProcess, serving
 from benchmarks.stats import Sandwich, interleave
 from benchmarks.words import TEN_LABELS
 from benchmarks.workbench import Workbench, form_target
@@ -40,10 +40,12 @@ class Throughput:
     Attributes:
         images_per_s: of our server, median.
         measured: the figures.
+        left_out: what could not be measured, and why.
     """
 
     images_per_s: float
     measured: list[Measured]
+    left_out: list[str]
 
 
 def throughput(
@@ -58,6 +60,7 @@ def throughput(
     """
     batch = best_batch(bench.engine.batch_s(bench.small, _BATCH_PASSES))
     others: dict[str, Callable[[], _Reading]] = {}
+    left_out: list[str] = []
     with ExitStack() as stack:
         if "bound" in figures:
             others["bound"] = lambda: _Reading(
@@ -68,11 +71,15 @@ def throughput(
                 server = stack.enter_context(_plain_server(bench, name, options))
                 others[name] = _saturate(bench, server, _plain_target(bench, server))
         if "infinity" in figures and infinity_programs and bench.model.shape:
-            server = stack.enter_context(_infinity_server(bench, infinity_programs))
-            others["infinity"] = _saturate(bench, server, _infinity_target(bench, server))
+            try:
+                server = stack.enter_context(_infinity_server(bench, infinity_programs))
+            except (infinity.InfinityError, ServerError) as error:
+                left_out.append(f"infinity-emb with {bench.model.name}: {error}")
+            else:
+                others["infinity"] = _saturate(bench, server, _infinity_target(bench, server))
         ours = _saturate(bench, bench.server, bench.ours())
         if not others:
-            return Throughput(_images_per_s(ours()), [])
+            return Throughput(_images_per_s(ours()), [], left_out)
         rounds = interleave(ours, others, bench.effort.rounds)
     measured = [_compared(bench, name, rounds[name]) for name in others if name != "bound"]
     if "bound" in rounds:
