@@ -114,7 +114,7 @@ def _measure(
             say(f"{model.name}: memory")
             found.measured.append(footprint.memory(bench, bench.server.memory()))
         found.measured += _unsaturated(bench, wanted.figures, say)
-        found.measured += _saturated(bench, wanted.figures, programs, say)
+        _saturated(bench, wanted.figures, programs, found, say)
         if wanted.plot:
             say(f"{model.name}: from {wanted.effort.clients[0]} client to many")
             found.sweep += sweep(bench)
@@ -136,14 +136,19 @@ def _unsaturated(bench: Workbench, figures: Sequence[FigureName], say: Say) -> l
 
 
 def _saturated(
-    bench: Workbench, figures: Sequence[FigureName], programs: Path | None, say: Say
-) -> list[Measured]:
+    bench: Workbench,
+    figures: Sequence[FigureName],
+    programs: Path | None,
+    found: _Found,
+    say: Say,
+) -> None:
     others = [name for name in _AGAINST_OTHERS if name in figures]
     if not others and "tail" not in figures:
-        return []
+        return
     say(f"{bench.model.name}: {', '.join(others) or 'saturation'}")
     reached = throughput(bench, others, programs)
-    if "tail" not in figures:
-        return reached.measured
-    say(f"{bench.model.name}: tail")
-    return [*reached.measured, latency.tail(bench, reached.images_per_s)]
+    found.measured += reached.measured
+    found.left_out += reached.left_out
+    if "tail" in figures:
+        say(f"{bench.model.name}: tail")
+        found.measured.append(latency.tail(bench, reached.images_per_s))

@@ -84,7 +84,8 @@ def throughput(
     measured = [_compared(bench, name, rounds[name]) for name in others if name != "bound"]
     if "bound" in rounds:
         measured.insert(0, _against_bound(bench, rounds["bound"], batch))
-    return Throughput(median(_outer(each) for found in rounds.values() for each in found), measured)
+    saturated = median(_outer(each) for found in rounds.values() for each in found)
+    return Throughput(saturated, measured, left_out)
 
 
 def _saturate(bench: Workbench, server: ServerProcess, target: Target) -> Callable[[], _Reading]:
