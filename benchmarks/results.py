@@ -66,7 +66,8 @@ FIGURES: Mapping[FigureName, Figure] = {
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    # NaN and infinity stand for figures of servers that gave no right answer.
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
 
 
 class Measured(_Model):

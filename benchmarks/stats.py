@@ -1,5 +1,6 @@
 """Statistics on a machine whose speed drifts: pairs measured side by side, medians, spread."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 _STEPS = 200
 
@@ -25,18 +27,19 @@ class Sandwich(Generic[T]):
     after: T
 
     def ratio(self, value: Callable[[T], float]) -> float:
-        """The outer over the inner."""
-        return (value(self.before) + value(self.after)) / 2 / value(self.between)
+        """The outer over the inner; infinite where the inner is nothing."""
+        inner = value(self.between)
+        return (value(self.before) + value(self.after)) / 2 / inner if inner else math.inf
 
 
 def interleave(
-    one: Callable[[], T], others: Mapping[str, Callable[[], T]], rounds: int
-) -> dict[str, list[Sandwich[T]]]:
+    one: Callable[[], T], others: Mapping[K, Callable[[], T]], rounds: int
+) -> dict[K, list[Sandwich[T]]]:
     """Measure `one` before and after each of the others, round after round.
 
     Every second round goes through the others backwards, so that none is always the first.
     """
-    found: dict[str, list[Sandwich[T]]] = {name: [] for name in others}
+    found: dict[K, list[Sandwich[T]]] = {name: [] for name in others}
     before = one()
     for number in range(rounds):
         for name in list(others)[:: -1 if number % 2 else 1]:
@@ -63,8 +66,8 @@ class Summary:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """A percentile, linear between neighbours."""
-    return float(np.percentile(values, percent))
+    """A percentile, linear between neighbours; NaN of no values."""
+    return float(np.percentile(values, percent)) if values else math.nan
 
 
 def rate(ends: Sequence[float], start: float, end: float) -> float:

@@ -23,6 +23,8 @@ from benchmarks.words import TEN_LABELS
 from benchmarks.workbench import Workbench, form_target
 
 _BATCH_PASSES = 3
+_PLAIN: Mapping[FigureName, Sequence[str]] = {"plain": (), "plain_cached": ("--cache-labels",)}
+"""The plain service's options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +61,14 @@ def throughput(
         infinity_programs: where infinity-emb is installed; None to leave it out.
     """
     batch = best_batch(bench.engine.batch_s(bench.small, _BATCH_PASSES))
-    others: dict[str, Callable[[], _Reading]] = {}
+    others: dict[FigureName, Callable[[], _Reading]] = {}
     left_out: list[str] = []
     with ExitStack() as stack:
         if "bound" in figures:
             others["bound"] = lambda: _Reading(
                 cost=bench.engine.cost(bench.small, batch, bench.effort.cost_s)
             )
-        for name, options in (("plain", ()), ("plain_cached", ("--cache-labels",))):
+        for name, options in _PLAIN.items():
             if name in figures:
                 server = stack.enter_context(_plain_server(bench, name, options))
                 others[name] = _saturate(bench, server, _plain_target(bench, server))
@@ -96,15 +98,14 @@ def _saturate(bench: Workbench, server: ServerProcess, target: Target) -> Callab
     return measure
 
 
-def _compared(bench: Workbench, name: str, rounds: Sequence[Sandwich[_Reading]]) -> Measured:
-    figure: FigureName = name  # type: ignore[assignment] # one of the names given
+def _compared(bench: Workbench, name: FigureName, rounds: Sequence[Sandwich[_Reading]]) -> Measured:
     details = {
         "images/s": median(_outer(each) for each in rounds),
         "theirs images/s": median(_images_per_s(each.between) for each in rounds),
         "theirs p50 ms": median(_outcome(each.between).percentile_ms(50) for each in rounds),
     }
     return Measured.of(
-        figure,
+        name,
         bench.model.name,
         [each.ratio(_images_per_s) for each in rounds],
         details,
