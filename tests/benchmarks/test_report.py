@@ -69,6 +69,13 @@ def test_results_come_back_from_their_json() -> None:
     assert Results.model_validate_json(RESULTS.model_dump_json()) == RESULTS
 
 
+def test_a_server_without_a_right_answer_misses_its_target() -> None:
+    silent = Measured.of("tail", "mini", [float("nan")])
+    results = RESULTS.model_copy(update={"measured": [silent]})
+    again = Results.model_validate_json(results.model_dump_json())
+    assert row(markdown(again), "half of the saturation")[2] == "nan **missed**"
+
+
 def test_columns_line_up() -> None:
     lines = table(["a", "long"], [["longer", "b"]]).splitlines()
     assert lines == ["| a      | long |", "| ------ | ---- |", "| longer | b    |"]

@@ -1,12 +1,13 @@
 """Ratios of neighbours, and rates that do not depend on where a window happens to begin."""
 
+import math
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.stats import Sandwich, Summary, interleave, rate
+from benchmarks.stats import Sandwich, Summary, interleave, percentile, rate
 
 
 def test_a_steady_drift_of_the_machine_leaves_the_ratio_alone() -> None:
@@ -42,8 +43,10 @@ def test_a_rate_of_batches_hardly_depends_on_where_the_window_begins(phase: floa
     assert rate(ends, 4.0, 14.0) == pytest.approx(batch / every_s, rel=0.06)
 
 
-def test_nothing_is_no_rate() -> None:
+def test_nothing_is_no_rate_and_has_no_percentile() -> None:
     assert rate([], 0.0, 1.0) == 0.0
+    assert math.isnan(percentile([], 50))
+    assert Sandwich(1.0, 0.0, 1.0).ratio(float) == math.inf
 
 
 def test_a_summary_is_the_median_and_the_quartiles() -> None:
