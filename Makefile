@@ -8,7 +8,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock docker clean
+.PHONY: help run test check format lock bench docker clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -33,11 +33,14 @@ format: $(VENV)/.develop ## Format and mend what can be mended
 lock: $(VENV)/.develop ## Write the image's requirements.lock anew
 	$(BIN)/python -m tools.lock > requirements.lock
 
+bench: $(VENV)/.develop ## Measure against the targets (BENCH=--quick: a few minutes)
+	$(BIN)/python -m benchmarks $(BENCH)
+
 docker: ## Build and run the container
 	docker compose up --build
 
-clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## Remove the virtual environments and caches
+	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
