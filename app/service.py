@@ -52,9 +52,8 @@ class Service:
         self._request_timeout_s = settings.request_timeout_s
         self._stuck_after_s = settings.stuck_after_s
         self._metrics = metrics
-        self._decoders = ThreadPoolExecutor(
-            settings.decode_threads or engine.threads, "decode", _compute_on_one_thread
-        )
+        self.decode_threads = settings.decode_threads or engine.threads
+        self._decoders = ThreadPoolExecutor(self.decode_threads, "decode", _compute_on_one_thread)
         self._answerers = ThreadPoolExecutor(engine.threads, "answer", _compute_on_one_thread)
         self._images = Lane[Tensor, FloatArray](
             lambda pixels: list(engine.model.encode_images(pixels)),

@@ -63,7 +63,7 @@ def image_embeddings(model: ClipModel, files: list[bytes]) -> npt.NDArray[np.flo
     for start in tqdm(range(0, len(files), _BATCH), desc="images"):
         chunk = files[start : start + _BATCH]
         parts.append(
-            model.encode_images([model.preprocess(decode_image(f, _MAX_PIXELS)) for f in chunk])
+            model.encode_images([model.pixels(decode_image(f, _MAX_PIXELS)) for f in chunk])
         )
     return np.concatenate(parts)
 

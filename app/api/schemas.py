@@ -198,8 +198,15 @@ class ModelInfo(BaseModel):
     name: str
     fingerprint: Annotated[str, Field(description="SHA-256 of its weights.")]
     embed_dim: int
-    precision: Literal["fp32", "bf16"]
-    threads: int
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16"], Field(description="Number format of its weights.")
+    ]
+    device: Annotated[Literal["cpu", "cuda"], Field(description="Where it runs.")]
+    threads: Annotated[int, Field(ge=1, description="Threads of one pass on the CPU.")]
+    batch_size: Annotated[
+        int, Field(ge=1, description="Most images of concurrent requests in one pass.")
+    ]
+    decode_threads: Annotated[int, Field(ge=1, description="Images decoded at once.")]
 
 
 class IndexInfo(BaseModel):
