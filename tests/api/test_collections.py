@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -25,6 +26,7 @@ from app.service import Service
 from app.settings import Settings
 from app.signals import reload_on_hangup
 from tests.photos import encode, gradient
+from tests.serving import serving
 
 PNG = encode(gradient())
 CLIENTS = 16
@@ -47,7 +49,7 @@ def build_pairs(out: Path, model: ClipModel) -> None:
 
 
 @pytest.fixture
-def serving(tmp_path: Path, tiny_settings: Settings, tiny_model: ClipModel) -> Settings:
+def two(tmp_path: Path, tiny_settings: Settings, tiny_model: ClipModel) -> Settings:
     build(tmp_path / "one", "cat", tiny_model)
     build_pairs(tmp_path / "two", tiny_model)
     index = f"cats={tmp_path / 'one'},turned={tmp_path / 'two'}"
@@ -55,8 +57,8 @@ def serving(tmp_path: Path, tiny_settings: Settings, tiny_model: ClipModel) -> S
 
 
 @pytest.fixture
-def several(serving: Settings) -> Iterator[TestClient]:
-    with TestClient(create_app(serving)) as client:
+def several(two: Settings) -> Iterator[TestClient]:
+    with TestClient(create_app(two)) as client:
         yield client
 
 
@@ -66,7 +68,7 @@ def search(client: TestClient, **data: Any) -> Any:
     return response.json()
 
 
-def classify(client: TestClient, **data: Any) -> Any:
+def classify(client: httpx.Client, **data: Any) -> Any:
     fields = {"labels": ["cat", "dog"]} | data
     return client.post("/v1/classify", files=[("image", ("a.png", PNG))], data=fields)
 
@@ -176,8 +178,13 @@ def test_a_bad_collection_is_refused_and_the_old_one_serves(
 
 
 def test_swapping_under_load_fails_no_request_and_mixes_no_answer(
-    several: TestClient, tmp_path: Path, tiny_model: ClipModel
+    two: Settings, tmp_path: Path, tiny_model: ClipModel
 ) -> None:
+    with serving(create_app(two), two) as client:
+        swap_under_load(client, tmp_path, tiny_model)
+
+
+def swap_under_load(several: httpx.Client, tmp_path: Path, tiny_model: ClipModel) -> None:
     words = ["cat", "dog", "fox"]
     for word in words:
         build(tmp_path / word, word, tiny_model)
@@ -213,9 +220,9 @@ def test_swapping_under_load_fails_no_request_and_mixes_no_answer(
 
 
 def test_a_hangup_reloads(
-    serving: Settings, tmp_path: Path, tiny_model: ClipModel, caplog: pytest.LogCaptureFixture
+    two: Settings, tmp_path: Path, tiny_model: ClipModel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    service = Service(Engine.load(serving), serving, Metrics())
+    service = Service(Engine.load(two), two, Metrics())
 
     def wait_for(logged: str) -> None:
         for _ in range(3000):
