@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from app.index.embedder import Embedder
 from app.index.manifest import (
@@ -104,8 +105,32 @@ def build_collection(
 
     Raises:
         CollectionError: `out` holds something else, an unfinished build of other sources is
-            there, nothing could be read, or the options do not fit the sources.
+            there, another process is building there, nothing could be read, or the options do not
+            fit the sources.
     """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lock = out.with_name(f".{out.name}.lock")
+    try:
+        # The system lets go of it when a process ends, however it ends.
+        with FileLock(lock, timeout=0):
+            built = _build(sources, out, embedder, options, progress, say)
+            lock.unlink(missing_ok=True)
+            return built
+    except Timeout:
+        raise CollectionError(
+            "another process is building a collection here; wait for it, or choose another --out",
+            out,
+        ) from None
+
+
+def _build(
+    sources: Sequence[Source],
+    out: Path,
+    embedder: Embedder,
+    options: Options,
+    progress: Progress,
+    say: Callable[[str], object],
+) -> Built:
     _put_back(out)
     _check_replaceable(out)
     _check_images(sources, options.kind)

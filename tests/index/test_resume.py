@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from app.index.build import SHARD_RECORDS, Options, build_collection
 from app.index.collection import Collection
@@ -250,3 +251,15 @@ def test_seen_captions_are_known_before_and_after_settling() -> None:
 
 def test_a_shard_is_minutes_of_work_for_either_kind() -> None:
     assert set(SHARD_RECORDS) == set(Kind)
+
+
+def test_two_builds_into_one_place_do_not_meet(tmp_path: Path) -> None:
+    source = tmp_path / "captions.txt"
+    source.write_text("a cat\na dog\n")
+    out = tmp_path / "out"
+    other = FileLock(tmp_path / ".out.lock")
+    with other, pytest.raises(CollectionError, match="another process is building"):
+        build_collection(detect([source]), out, FakeEmbedder(MODEL), Options(name="x"))
+    assert not out.exists()
+    build_collection(detect([source]), out, FakeEmbedder(MODEL), Options(name="x"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["captions.txt", "out"]
