@@ -46,7 +46,7 @@ def _rows() -> Iterator[str]:
 
 def _default(field: FieldInfo) -> str:
     value: Any = field.get_default()
-    if value is None or value in ([], ()):
+    if value is None or value in ([], (), ""):
         return "none"
     # Defaults inside the checkout are shown as they look from its root.
     return f"`{str(value).replace(f'{ROOT}/', '')}`"

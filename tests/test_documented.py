@@ -154,6 +154,6 @@ def test_every_route_runs_from_the_page_as_it_is_filled_in(
         if path == "/v1/classify":
             block.locator("input[type=file]").first.set_input_files(picture)
         block.get_by_role("button", name="Execute").click()
-        status = block.locator(".live-responses-table td.response-col_status").first
+        status = block.locator(".live-responses-table tr.response td.response-col_status").first
         status.wait_for()
         assert status.inner_text().split()[0] == "200", (path, block.inner_text())
