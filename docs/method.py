@@ -8,6 +8,7 @@ writes the tables between the page's markers, and `docs/method.svg`. The photos 
 import re
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -125,7 +126,7 @@ def fill(page: str, made: dict[str, str]) -> str:
 
 def plot(results: list[ImageResult]) -> str:
     """Probabilities by label for each photo, as an SVG that is legible on white and on black."""
-    style = {
+    style: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": "xmore",
         "font.family": "sans-serif",
