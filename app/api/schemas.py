@@ -299,12 +299,8 @@ class ModelInfo(BaseModel):
         Literal["fp32", "bf16", "fp16"],
         Field(description="Number format of its weights.", examples=["fp32"]),
     ]
-    device: Annotated[
-        Literal["cpu", "cuda"], Field(description="Where it runs.", examples=["cpu"])
-    ]
-    threads: Annotated[
-        Limit, Field(description="Threads of one pass on the CPU.", examples=[4])
-    ]
+    device: Annotated[Literal["cpu", "cuda"], Field(description="Where it runs.", examples=["cpu"])]
+    threads: Annotated[Limit, Field(description="Threads of one pass on the CPU.", examples=[4])]
     batch_size: Annotated[
         Limit, Field(description="Most images of concurrent requests in one pass.", examples=[32])
     ]
