@@ -11,10 +11,11 @@ ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /src
 COPY requirements.lock ./
 # torch and torchvision from PyTorch's own CPU index, in the locked versions: a matching pair,
-# without CUDA's gigabytes.
+# without CUDA's gigabytes. Another index of PyTorch's has them for a GPU; docs/production.md says more.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN --mount=type=cache,target=/root/.cache/pip \
     grep -E '^torch(vision)?==' requirements.lock > torch.txt \
-    && pip install --index-url https://download.pytorch.org/whl/cpu --requirement torch.txt
+    && pip install --index-url "$TORCH_INDEX" --requirement torch.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --no-deps --requirement requirements.lock \
     && pip check

@@ -4,11 +4,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
+# The variable: MkDocs Material 9 tells of another project at each build.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock bench docker clean
+.PHONY: help run test check docs format lock bench docker clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -19,12 +22,17 @@ run: $(VENV)/.serve ## Serve on http://127.0.0.1:8000 (HOST=, PORT=)
 test: $(VENV)/.develop ## Run all tests
 	$(BIN)/python -m pytest
 
-check: $(VENV)/.develop ## Format, lint, types, Dockerfile, compose file
+check: $(VENV)/.develop ## Format, lint, types, Dockerfile, compose file, manifests, site
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/kubernetes-validate --strict --quiet $(MANIFESTS)
+	$(MKDOCS) --site-dir $(VENV)/site
+
+docs: $(VENV)/.develop ## Build the site of docs/ into site/
+	$(MKDOCS)
 
 format: $(VENV)/.develop ## Format and mend what can be mended
 	$(BIN)/ruff format
@@ -51,5 +59,5 @@ $(VENV)/.serve: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.develop: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --disable-pip-version-check -e '.[test,bench,check,train]'
+	$(BIN)/pip install --disable-pip-version-check -e '.[test,bench,check,train,docs]'
 	touch $@ $(VENV)/.serve

@@ -9,8 +9,8 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.concurrency import run_in_threadpool
 
 from app import __version__
-from app.api import docs, problems
-from app.api.access import KeyCheck, Keys, drop_unused_scheme
+from app.api import docs, openapi, problems
+from app.api.access import KeyCheck, Keys
 from app.api.admission import Admission, Gate, LingeringClose
 from app.api.collections import router as collections_router
 from app.api.limits import form_limits
@@ -30,6 +30,9 @@ Zero-shot image classification with the reasons attached.
 Each image is compared with the labels (CLIP). Captions retrieved for it from a caption collection
 vote on the same labels, and each of the two votes counts by its confidence (X-MoRe,
 [arXiv 2308.15273](https://arxiv.org/abs/2308.15273)).
+
+To try it on this page without a photo at hand, take [this drawing](docs/example.png), which is what
+the examples ask about. Errors are `application/problem+json` (RFC 9457).
 """
 
 
@@ -63,6 +66,8 @@ def create_app(
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
+        openapi_tags=openapi.TAGS,
+        generate_unique_id_function=openapi.operation_id,
         docs_url=None,
         redoc_url=None,
         form_limits={
@@ -80,7 +85,7 @@ def create_app(
     _install_middleware(app, settings)
     app.include_router(router)
     app.include_router(collections_router)
-    drop_unused_scheme(app, app.state.keys)
+    openapi.install(app, app.state.keys)
     docs.install(app)
     problems.install(app)
     return app

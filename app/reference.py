@@ -1,5 +1,11 @@
-"""`python -m app.reference`: the settings as a Markdown page; `docs/settings.md` is its output."""
+"""The pages and files of `docs/` that the code writes.
 
+python -m app.reference > docs/settings.md
+python -m app.reference openapi > docs/openapi.json
+python -m app.reference http > docs/http.md
+"""
+
+import argparse
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -40,7 +46,7 @@ def _rows() -> Iterator[str]:
 
 def _default(field: FieldInfo) -> str:
     value: Any = field.get_default()
-    if value is None or value in ([], ()):
+    if value is None or value in ([], (), ""):
         return "none"
     # Defaults inside the checkout are shown as they look from its root.
     return f"`{str(value).replace(f'{ROOT}/', '')}`"
@@ -64,5 +70,15 @@ def _range(field: FieldInfo) -> str:
     return ", ".join(bounds) or "any"
 
 
+def main() -> None:
+    """Print one of them."""
+    from app.api.reference import http_page, openapi_json
+
+    pages = {"settings": settings_page, "openapi": openapi_json, "http": http_page}
+    parser = argparse.ArgumentParser(description="Print a page or file of docs/.")
+    parser.add_argument("page", nargs="?", choices=pages, default="settings")
+    sys.stdout.write(pages[parser.parse_args().page]())
+
+
 if __name__ == "__main__":
-    sys.stdout.write(settings_page())
+    main()

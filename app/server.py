@@ -38,6 +38,7 @@ class Server(uvicorn.Server):
                 app,
                 host=settings.host,
                 port=settings.port,
+                root_path=settings.root_path,
                 http=Protocol,
                 ws="none",
                 log_config=None,

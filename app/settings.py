@@ -158,6 +158,14 @@ class Settings(BaseSettings):
     port: Annotated[
         int, Field(ge=0, le=65_535, description="Port that `xmore serve` listens on; 0: any free.")
     ] = 8000
+    root_path: Annotated[
+        str,
+        Field(
+            pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+            description="Path below which a proxy shows the service, such as `/xmore`, and which "
+            "it takes off before it asks; empty: at the root.",
+        ),
+    ] = ""
     max_image_bytes: Annotated[int, Field(ge=1, description="Largest image file, in bytes.")] = (
         20 * 2**20
     )

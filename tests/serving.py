@@ -48,6 +48,14 @@ def serving(app: FastAPI, settings: Settings) -> Iterator[httpx.Client]:
         assert not thread.is_alive()
 
 
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 def connect(client: httpx.Client) -> socket.socket:
     """A bare connection to the server."""
     return socket.create_connection((client.base_url.host, client.base_url.port or 80), 60)

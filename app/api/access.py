@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from hmac import compare_digest
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import FastAPI, Request, Security
+from fastapi import Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import SecretStr
 from starlette.datastructures import Headers
@@ -16,7 +16,18 @@ from app.api.problems import Problem, problem_response
 _GUARDED = "/v1/"
 METRICS = "/metrics"
 
-_bearer = HTTPBearer(auto_error=False, description="One of XMORE_API_KEYS, where any are set.")
+_bearer = HTTPBearer(
+    auto_error=False, description="One of the service's keys: `Authorization: Bearer KEY`."
+)
+
+
+def unauthorized() -> Problem:
+    """401: no key, or a wrong one."""
+    return Problem(
+        HTTPStatus.UNAUTHORIZED,
+        "An API key is needed: `Authorization: Bearer KEY`.",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
 
 
 class Keys:
@@ -40,11 +51,7 @@ class Keys:
         # Every key is compared, each in constant time, so that time tells nothing about them.
         matches = [compare_digest(key, given.strip().encode()) for key in self._keys]
         if scheme.lower() != "bearer" or not any(matches):
-            raise Problem(
-                HTTPStatus.UNAUTHORIZED,
-                "An API key is needed: `Authorization: Bearer KEY`.",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+            raise unauthorized()
 
 
 def require_key(
@@ -59,22 +66,6 @@ def require_key(
     """
     keys: Keys = request.app.state.keys
     keys.check(request.headers)
-
-
-def drop_unused_scheme(app: FastAPI, keys: Keys) -> None:
-    """Let the OpenAPI document speak of keys only where there are any."""
-    describe = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = describe()
-        if not keys:
-            document.get("components", {}).pop("securitySchemes", None)
-            for operations in document["paths"].values():
-                for operation in operations.values():
-                    operation.pop("security", None)
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way
 
 
 class KeyCheck:

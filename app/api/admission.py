@@ -41,7 +41,7 @@ class Gate:
         if self.closed:
             raise stopping()
         if self.depth >= self._max_requests:
-            raise _busy(f"{self.depth} requests are under way")
+            raise too_many_requests(self.depth)
         ticket = Ticket(self)
         self.depth += 1
         self._empty.clear()
@@ -86,9 +86,18 @@ class Ticket:
         """
         more = max(0, total - self.held_bytes)
         if not self._gate.has_room(more):
-            raise _busy("the requests under way hold as many bytes as they may")
+            raise too_many_bytes()
         self.held_bytes += more
         self._gate.held_bytes += more
+
+
+def not_ready() -> Problem:
+    """503 while model and collections are loaded."""
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "The service is not ready; try again soon.",
+        headers={"Retry-After": "5"},
+    )
 
 
 def stopping() -> Problem:
@@ -96,6 +105,16 @@ def stopping() -> Problem:
     return Problem(
         HTTPStatus.SERVICE_UNAVAILABLE, "The service is stopping.", headers={"Retry-After": "5"}
     )
+
+
+def too_many_requests(depth: int) -> Problem:
+    """429 for what finds no place."""
+    return _busy(f"{depth} requests are under way")
+
+
+def too_many_bytes() -> Problem:
+    """429 for what would hold more memory than there is."""
+    return _busy("the requests under way hold as many bytes as they may")
 
 
 def _busy(why: str) -> Problem:
@@ -128,7 +147,7 @@ class Admission:
         declared_bytes = int(declared) if declared.isdigit() else 0
         try:
             if declared_bytes > self._max_bytes:
-                raise _too_large(self._max_bytes)
+                raise body_too_large(self._max_bytes)
             with self._gate.enter(declared_bytes) as ticket:
                 body = _Body(receive, ticket, self._max_bytes, self._body_timeout_s)
                 scope["state"]["body_tail"] = lambda: body.tail
@@ -209,16 +228,13 @@ class _Body:
             async with asyncio.timeout_at(self._deadline):
                 message = await self._receive()
         except TimeoutError:
-            raise Problem(
-                HTTPStatus.REQUEST_TIMEOUT,
-                f"The request was not received within {self._timeout_s:g} seconds.",
-            ) from None
+            raise slow_sender(self._timeout_s) from None
         if message["type"] == "http.disconnect":
             self._left.set()
             return message
         self._received += len(message.get("body", b""))
         if self._received > self._max_bytes:
-            raise _too_large(self._max_bytes)
+            raise body_too_large(self._max_bytes)
         self._ticket.hold(self._received)
         self.tail = (self.tail + message.get("body", b""))[-_TAIL_BYTES:]
         if not message.get("more_body", False):
@@ -236,7 +252,15 @@ class _Body:
         self._left.set()
 
 
-def _too_large(max_bytes: int) -> Problem:
+def slow_sender(timeout_s: float) -> Problem:
+    """408 for a body that does not come."""
+    return Problem(
+        HTTPStatus.REQUEST_TIMEOUT, f"The request was not received within {timeout_s:g} seconds."
+    )
+
+
+def body_too_large(max_bytes: int) -> Problem:
+    """413 for a body over the limit."""
     return Problem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The request is larger than {max_bytes} bytes."
     )

@@ -1,14 +1,14 @@
 """The routes of caption collections: search one, and load them again."""
 
-from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, File, Form, UploadFile
 
 from app.api.access import require_key
 from app.api.parsing import read_images, refuse_other_forms
-from app.api.problems import documented, field_problem
-from app.api.routes import REFUSALS, IndexField, ServiceDependency, SettingsDependency
+from app.api.problems import field_problem
+from app.api.refusals import RELOAD, SEARCH, documented
+from app.api.routes import IndexField, ServiceDependency, SettingsDependency
 from app.api.schemas import CaptionsFoundOut, IndexInfo, ReloadedOut
 from app.engine import DEFAULT_CAPTIONS, ImageFile
 from app.settings import Settings
@@ -23,19 +23,35 @@ MAX_FOUND = 1000
     "/v1/captions/search",
     tags=["captions"],
     summary="The captions nearest to an image or a text",
+    response_description="At most `k` captions, best first.",
     dependencies=[Depends(require_key), Depends(refuse_other_forms)],
-    responses=REFUSALS,
+    responses=documented(SEARCH),
 )
-async def search(
+async def search_captions(
     service: ServiceDependency,
     settings: SettingsDependency,
-    image: Annotated[UploadFile | None, File(description="An image file; or give `text`.")] = None,
+    image: Annotated[
+        UploadFile | None,
+        File(
+            description="An image file of at most `max_image_bytes` bytes (20 MiB) and "
+            "`max_pixels` pixels (50 million). Give this or `text`."
+        ),
+    ] = None,
     text: Annotated[
         str | None,
-        Form(description="A text; or give `image`.", examples=["a cat asleep on a sofa"]),
+        Form(
+            description="A text of 1 to `max_label_length` (500) characters. Give this or `image`.",
+            examples=["a cat asleep on a sofa"],
+        ),
     ] = None,
     k: Annotated[
-        int, Form(ge=1, le=MAX_FOUND, description="How many captions.")
+        int,
+        Form(
+            ge=1,
+            le=MAX_FOUND,
+            description="How many captions are returned; fewer where the collection has fewer.",
+            examples=[DEFAULT_CAPTIONS],
+        ),
     ] = DEFAULT_CAPTIONS,
     index: IndexField = None,
 ) -> CaptionsFoundOut:
@@ -65,18 +81,11 @@ async def _query(image: UploadFile | None, text: str | None, settings: Settings)
     "/v1/index/reload",
     tags=["captions"],
     summary="Load the caption collections again",
+    response_description="What serves from now on.",
     dependencies=[Depends(require_key)],
-    responses=documented(
-        HTTPStatus.UNAUTHORIZED,
-        HTTPStatus.REQUEST_TIMEOUT,
-        HTTPStatus.CONFLICT,
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        HTTPStatus.TOO_MANY_REQUESTS,
-        HTTPStatus.INTERNAL_SERVER_ERROR,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-    ),
+    responses=documented(RELOAD),
 )
-async def reload(service: ServiceDependency) -> ReloadedOut:
+async def reload_collections(service: ServiceDependency) -> ReloadedOut:
     """Open the collections' directories again, check them, and serve from them.
 
     Requests in flight finish with what they began with. If one of the collections is bad, all go

@@ -1,11 +1,16 @@
 """`/docs`: Swagger UI from an installed package, so that the page also works without a network."""
 
-from fastapi import FastAPI, Request
+from base64 import b64decode
+
+from fastapi import FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
+from app.api.schemas import EXAMPLE_PNG
+
 _PAGE = "/docs"
+_EXAMPLE = "/docs/example.png"
 _ASSETS = "/docs-assets"
 
 
@@ -25,6 +30,10 @@ def install(app: FastAPI) -> None:
             swagger_favicon_url=f"{root}{_ASSETS}/favicon-32x32.png",
             swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
         )
+
+    @app.get(_EXAMPLE, include_in_schema=False)
+    async def example() -> Response:
+        return Response(b64decode(EXAMPLE_PNG), media_type="image/png")
 
     @app.get("/", include_in_schema=False)
     async def root(request: Request) -> RedirectResponse:

@@ -5,6 +5,7 @@ import binascii
 import json
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 
 from fastapi import Request, UploadFile
@@ -16,9 +17,9 @@ from app.settings import Settings
 
 UNNAMED = "image"
 
-_MULTIPART = "multipart/form-data"
-_URL_ENCODED = "application/x-www-form-urlencoded"
-_JSON = "application/json"
+MULTIPART = "multipart/form-data"
+URL_ENCODED = "application/x-www-form-urlencoded"
+JSON = "application/json"
 _NAMED = 5
 """How many of many are named in an error."""
 
@@ -113,7 +114,7 @@ async def refuse_other_content(request: Request) -> None:
     Raises:
         Problem: 415, 400 or 422.
     """
-    _check_content_type(request, _MULTIPART)
+    _check_content_type(request, MULTIPART)
     await _check_form(request)
 
 
@@ -123,27 +124,35 @@ async def refuse_other_forms(request: Request) -> None:
     Raises:
         Problem: 415, 400 or 422.
     """
-    _check_content_type(request, _MULTIPART, _URL_ENCODED)
+    _check_content_type(request, MULTIPART, URL_ENCODED)
     await _check_form(request)
 
 
 async def _check_form(request: Request) -> None:
     kind, options = parse_options_header(request.headers["content-type"])
     # The parser takes a form that breaks off for one that ends, without the part it was in.
-    if kind == _MULTIPART.encode() and not _ends(request, options[b"boundary"]):
-        raise Problem(HTTPStatus.BAD_REQUEST, "The form breaks off before its last boundary.")
+    if kind == MULTIPART.encode() and not _ends(request, options[b"boundary"]):
+        raise broken_form()
     known = {field.alias for field in request.scope["route"].dependant.body_params}
     unknown = [name for name in await request.form() if name not in known]
     if unknown:
-        raise Problem(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"unknown fields: {', '.join(repr(name) for name in unknown[:_NAMED])}; "
-            f"there are {', '.join(sorted(known))}",
-            [
-                FieldProblem(field=name, detail="there is no such field")
-                for name in unknown[:_NAMED]
-            ],
-        )
+        raise unknown_fields(unknown, known)
+
+
+def broken_form() -> Problem:
+    """400: a form without its end."""
+    return Problem(HTTPStatus.BAD_REQUEST, "The form breaks off before its last boundary.")
+
+
+def unknown_fields(unknown: Sequence[str], known: Iterable[str]) -> Problem:
+    """422: fields that the route has not."""
+    named = unknown[:_NAMED]
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        f"unknown fields: {', '.join(repr(name) for name in named)}; "
+        f"there are {', '.join(sorted(known))}",
+        [FieldProblem(field=name, detail="there is no such field") for name in named],
+    )
 
 
 def _ends(request: Request, boundary: bytes) -> bool:
@@ -156,16 +165,21 @@ def require_json(request: Request) -> None:
     Raises:
         Problem: 415, it is something else.
     """
-    _check_content_type(request, _JSON)
+    _check_content_type(request, JSON)
 
 
 def _check_content_type(request: Request, *wanted: str) -> None:
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given not in wanted:
-        raise Problem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"The content type is {given or 'missing'}; it must be {' or '.join(wanted)}.",
-        )
+        raise other_content(given, *wanted)
+
+
+def other_content(given: str, *wanted: str) -> Problem:
+    """415: the body's content type is not one that the route takes."""
+    return Problem(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        f"The content type is {given or 'missing'}; it must be {' or '.join(wanted)}.",
+    )
 
 
 async def read_images(uploads: list[UploadFile], settings: Settings) -> list[ImageFile]:
@@ -175,16 +189,12 @@ async def read_images(uploads: list[UploadFile], settings: Settings) -> list[Ima
         Problem: too many files, or one is too large.
     """
     if len(uploads) > settings.max_images:
-        raise Problem(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"image: too many files, at most {settings.max_images} are allowed",
-            [FieldProblem(field="image", detail=f"at most {settings.max_images} files")],
-        )
+        raise too_many_files(settings.max_images)
     files = []
     for upload in uploads:
         name = _printable(upload.filename or UNNAMED)
         if upload.size is not None and upload.size > settings.max_image_bytes:
-            raise _too_large(name, upload.size, settings)
+            raise file_too_large(name, upload.size, settings.max_image_bytes)
         files.append(ImageFile(name, await upload.read()))
     return files
 
@@ -205,18 +215,33 @@ def read_base64(text: str, settings: Settings) -> ImageFile:
     try:
         data = base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Problem(
-            HTTPStatus.BAD_REQUEST,
-            f"inputs: not base64 ({error})",
-            [FieldProblem(field="inputs", detail="not base64")],
-        ) from error
+        raise not_base64(str(error)) from error
     if len(data) > settings.max_image_bytes:
-        raise _too_large("inputs", len(data), settings)
+        raise file_too_large("inputs", len(data), settings.max_image_bytes)
     return ImageFile("inputs", data)
 
 
-def _too_large(name: str, size: int, settings: Settings) -> Problem:
-    detail = f"the file has {size} bytes, at most {settings.max_image_bytes} are allowed"
+def too_many_files(most: int) -> Problem:
+    """413: more image files than a request may have."""
+    return Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        f"image: too many files, at most {most} are allowed",
+        [FieldProblem(field="image", detail=f"at most {most} files")],
+    )
+
+
+def not_base64(why: str) -> Problem:
+    """400: text that encodes no bytes."""
+    return Problem(
+        HTTPStatus.BAD_REQUEST,
+        f"inputs: not base64 ({why})",
+        [FieldProblem(field="inputs", detail="not base64")],
+    )
+
+
+def file_too_large(name: str, size: int, most: int) -> Problem:
+    """413: an image file of too many bytes."""
+    detail = f"the file has {size} bytes, at most {most} are allowed"
     return Problem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         f"{name}: {detail}",

@@ -22,19 +22,49 @@ MEDIA_TYPE = "application/problem+json"
 class FieldProblem(BaseModel):
     """What is wrong with one field or file."""
 
-    field: Annotated[str, Field(description="The form field, or the file by its name.")]
-    detail: str
+    field: Annotated[
+        str,
+        Field(
+            description="The form field, the JSON key with dots between levels, or the file by "
+            "its name.",
+            examples=["labels"],
+        ),
+    ]
+    detail: Annotated[
+        str,
+        Field(
+            description="What is wrong with it, in words.",
+            examples=["at least one label is needed"],
+        ),
+    ]
 
 
 class ProblemDocument(BaseModel):
     """An error, by RFC 9457."""
 
-    type: Annotated[str, Field(examples=["about:blank"])] = "about:blank"
-    title: Annotated[str, Field(examples=["Unprocessable Content"])]
-    status: Annotated[int, Field(examples=[422])]
-    detail: Annotated[str, Field(examples=["labels: at least one label is needed"])]
+    type: Annotated[
+        str,
+        Field(
+            description="Always `about:blank`: the status says what kind of error it is.",
+            examples=["about:blank"],
+        ),
+    ] = "about:blank"
+    title: Annotated[
+        str, Field(description="The status in words.", examples=["Unprocessable Content"])
+    ]
+    status: Annotated[
+        int, Field(ge=400, le=599, description="The HTTP status once more.", examples=[422])
+    ]
+    detail: Annotated[
+        str,
+        Field(
+            description="What is wrong and what to do, in words.",
+            examples=["labels: at least one label is needed"],
+        ),
+    ]
     errors: Annotated[
-        list[FieldProblem] | None, Field(description="One entry a field or file at fault.")
+        list[FieldProblem] | None,
+        Field(description="One entry a field or file at fault; left out where none is named."),
     ] = None
 
 
@@ -61,17 +91,6 @@ def field_problem(field: str, detail: str) -> Problem:
     )
 
 
-def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route for OpenAPI."""
-    return {
-        int(status): {
-            "description": status.description or status.phrase,
-            "content": {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}},
-        }
-        for status in statuses
-    }
-
-
 class _ProblemResponse(JSONResponse):
     media_type = MEDIA_TYPE
 
@@ -80,16 +99,32 @@ class _ProblemResponse(JSONResponse):
         return json.dumps(content).encode("ascii")
 
 
-def problem_response(problem: Problem) -> JSONResponse:
-    """Render a problem."""
+_RENAMED = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Content Too Large",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Unprocessable Content",
+}
+"""What RFC 9110 calls them, as Python does from 3.13 on."""
+
+
+def _title(status: int) -> str:
+    return _RENAMED.get(HTTPStatus(status), HTTPStatus(status).phrase)
+
+
+def problem_document(problem: Problem) -> dict[str, Any]:
+    """A problem as it goes over the wire."""
     document = ProblemDocument(
-        title=HTTPStatus(problem.status_code).phrase,
+        title=_title(problem.status_code),
         status=problem.status_code,
         detail=problem.detail,
         errors=problem.errors or None,
     )
+    return document.model_dump(exclude_none=True)
+
+
+def problem_response(problem: Problem) -> JSONResponse:
+    """Render a problem."""
     return _ProblemResponse(
-        document.model_dump(exclude_none=True),
+        problem_document(problem),
         status_code=problem.status_code,
         headers=dict(problem.headers or {}),
     )
@@ -101,7 +136,8 @@ _IMAGE_STATUS = {
 }
 
 
-def _from_bad_image(error: BadImageError) -> Problem:
+def from_bad_image(error: BadImageError) -> Problem:
+    """415 or 413, and the name of the file."""
     return Problem(
         _IMAGE_STATUS[error.cause.fault],
         str(error),
@@ -123,12 +159,23 @@ def _location(loc: Sequence[str | int]) -> str:
     return ".".join(str(part) for part in loc if part not in ("body", "query")) or "body"
 
 
-def _from_too_slow(error: TooSlowError) -> Problem:
+def from_too_slow(error: TooSlowError) -> Problem:
+    """503: it waited or computed for too long."""
     return Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         f"{error} Ask for fewer images or labels at once, or try again later.",
         headers={"Retry-After": "5"},
     )
+
+
+def from_unknown_collection(error: UnknownCollectionError) -> Problem:
+    """422: no collection of that name."""
+    return field_problem("index", str(error))
+
+
+def from_reload(error: ReloadError) -> Problem:
+    """409: a collection is bad."""
+    return Problem(HTTPStatus.CONFLICT, f"{error} The collections that served go on serving.")
 
 
 def _from_http(error: HTTPException) -> Problem:
@@ -145,22 +192,20 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(BadImageError)
     async def bad_image(_: Request, error: BadImageError) -> JSONResponse:
-        return problem_response(_from_bad_image(error))
+        return problem_response(from_bad_image(error))
 
     @app.exception_handler(UnknownCollectionError)
     async def unknown_collection(_: Request, error: UnknownCollectionError) -> JSONResponse:
-        return problem_response(field_problem("index", str(error)))
+        return problem_response(from_unknown_collection(error))
 
     @app.exception_handler(ReloadError)
     async def reload_failed(_: Request, error: ReloadError) -> JSONResponse:
-        return problem_response(
-            Problem(HTTPStatus.CONFLICT, f"{error} The collections that served go on serving.")
-        )
+        return problem_response(from_reload(error))
 
     @app.exception_handler(TooSlowError)
     async def too_slow(request: Request, error: TooSlowError) -> JSONResponse:
         request.state.error_kind = "timeout"
-        return problem_response(_from_too_slow(error))
+        return problem_response(from_too_slow(error))
 
     @app.exception_handler(RequestValidationError)
     async def validation(_: Request, error: RequestValidationError) -> JSONResponse:

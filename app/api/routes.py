@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app import __version__
 from app.api.access import METRICS, require_key
-from app.api.admission import Gate, stopping
+from app.api.admission import Gate, not_ready, stopping
 from app.api.parsing import (
     check_labels,
     check_templates,
@@ -19,8 +19,10 @@ from app.api.parsing import (
     refuse_other_content,
     require_json,
 )
-from app.api.problems import Problem, documented
+from app.api.problems import Problem
+from app.api.refusals import CLASSIFY, GUARDED, NOT_READY, STUCK, ZERO_SHOT, documented
 from app.api.schemas import (
+    EXAMPLE_LABELS,
     ClassificationOut,
     IndexInfo,
     InfoOut,
@@ -55,11 +57,7 @@ def get_service(request: Request) -> Service:
     """
     service: Service | None = request.app.state.service
     if service is None:
-        raise Problem(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "The service is not ready; try again soon.",
-            headers={"Retry-After": "5"},
-        )
+        raise not_ready()
     return service
 
 
@@ -68,68 +66,84 @@ ServiceDependency = Annotated[Service, Depends(get_service)]
 
 IndexField = Annotated[
     str | None,
-    Form(description="The caption collection, by its name in `/v1/info`; default: the first."),
+    Form(
+        description="The caption collection, by its name in `GET /v1/info`. Left out or empty: "
+        "the first there.",
+        examples=[""],
+    ),
 ]
-
-REFUSALS = documented(
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.UNAUTHORIZED,
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-    HTTPStatus.TOO_MANY_REQUESTS,
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-)
 
 
 @router.post(
     "/v1/classify",
     tags=["classification"],
     summary="Classify images against labels, with the reasons",
+    response_description="One result an image, in the order of the files.",
     dependencies=[Depends(require_key), Depends(refuse_other_content)],
-    responses=REFUSALS,
+    responses=documented(CLASSIFY),
 )
 async def classify(
     service: ServiceDependency,
     settings: SettingsDependency,
-    image: Annotated[list[UploadFile], File(description="One or more image files.")],
+    image: Annotated[
+        list[UploadFile],
+        File(
+            description="Image files: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or PPM. One to "
+            "`max_images` (16), each of at most `max_image_bytes` bytes (20 MiB) and `max_pixels` "
+            "pixels (50 million)."
+        ),
+    ],
     labels: Annotated[
         list[str],
         Form(
-            description="The labels to choose from: a repeated field, or one JSON array.",
-            examples=[["cat", "dog", "rabbit", "fox", "owl"]],
+            description="The labels to choose from: a repeated field, or one JSON array of "
+            "strings. One to `max_labels` (1000), all different, each of 1 to `max_label_length` "
+            "(500) characters.",
+            examples=[EXAMPLE_LABELS],
         ),
     ],
     template: Annotated[
         list[str] | None,
         Form(
-            description=f"Prompts with one `{{}}` for the label; several make an ensemble. "
-            f"Default: `{DEFAULT_TEMPLATE}`",
+            description="Prompts with one `{}` for the label, each of at most `max_label_length` "
+            "(500) characters; several, up to `max_templates` (100), make an ensemble. Default: "
+            f"`{DEFAULT_TEMPLATE}`",
             examples=[[DEFAULT_TEMPLATE]],
         ),
     ] = None,
     captions: Annotated[
         int,
-        Form(ge=0, le=MAX_CAPTIONS, description="K, how many captions vote; 0: plain CLIP."),
+        Form(
+            ge=0,
+            le=MAX_CAPTIONS,
+            description="K, how many captions vote; 0: plain CLIP.",
+            examples=[DEFAULT_CAPTIONS],
+        ),
     ] = DEFAULT_CAPTIONS,
     fusion: Annotated[
         Fusion,
         Form(
             description="`confidence`: X-MoRe. `mean`: half each. `image`: plain CLIP. "
-            "`text`: captions only."
+            "`text`: captions only.",
+            examples=[Fusion.CONFIDENCE],
         ),
     ] = Fusion.CONFIDENCE,
     normalization: Annotated[
         ServingNormalization,
         Form(
             description="`request`: each image by itself. `batch`: confidences are divided by "
-            "their mean over the images of the request."
+            "their mean over the images of the request.",
+            examples=[Normalization.REQUEST],
         ),
     ] = Normalization.REQUEST,
     top_k: Annotated[
-        int | None, Form(ge=1, description="How many predictions are returned; default: all.")
+        int | None,
+        Form(
+            ge=1,
+            description="How many predictions are returned, the best first; probabilities sum to 1 "
+            "before the cut. Default: all.",
+            examples=[3],
+        ),
     ] = None,
     index: IndexField = None,
 ) -> ClassificationOut:
@@ -163,8 +177,9 @@ async def classify(
     "/v1/zero-shot-image-classification",
     tags=["classification"],
     summary="Hugging Face's zero-shot image classification task",
+    response_description="Every label with its score, best first.",
     dependencies=[Depends(require_key), Depends(require_json)],
-    responses=REFUSALS,
+    responses=documented(ZERO_SHOT),
 )
 async def zero_shot_image_classification(
     service: ServiceDependency, settings: SettingsDependency, body: ZeroShotRequest
@@ -186,8 +201,9 @@ async def zero_shot_image_classification(
     "/v1/info",
     tags=["service"],
     summary="What serves, and its limits",
+    response_description="Model, caption collections, limits and version.",
     dependencies=[Depends(require_key)],
-    responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE),
+    responses=documented(GUARDED | NOT_READY),
 )
 async def info(service: ServiceDependency, settings: SettingsDependency) -> InfoOut:
     """Model, caption collections, limits and version."""
@@ -222,7 +238,13 @@ async def info(service: ServiceDependency, settings: SettingsDependency) -> Info
     )
 
 
-@router.get("/healthz", tags=["service"], responses=documented(HTTPStatus.SERVICE_UNAVAILABLE))
+@router.get(
+    "/healthz",
+    tags=["service"],
+    summary="Whether it is alive",
+    response_description="It is.",
+    responses=documented(STUCK),
+)
 async def healthz(request: Request) -> StatusOut:
     """Alive: the process answers, and the inference worker is not stuck once there is one."""
     service: Service | None = request.app.state.service
@@ -232,7 +254,13 @@ async def healthz(request: Request) -> StatusOut:
     return StatusOut(status="ok")
 
 
-@router.get("/readyz", tags=["service"], responses=documented(HTTPStatus.SERVICE_UNAVAILABLE))
+@router.get(
+    "/readyz",
+    tags=["service"],
+    summary="Whether it is ready for traffic",
+    response_description="It is.",
+    responses=documented(NOT_READY),
+)
 async def readyz(request: Request, _: ServiceDependency) -> StatusOut:
     """Ready for traffic: model and collection are loaded and the service is not stopping."""
     gate: Gate = request.app.state.gate

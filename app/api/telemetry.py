@@ -61,7 +61,7 @@ class Telemetry:
         except Exception:
             logger.exception("the application failed", extra={"request_id": exchange.request_id})
             if exchange.status is None:
-                await problem_response(_failure(exchange.request_id))(
+                await problem_response(failure(exchange.request_id))(
                     scope, exchange.receive, exchange.send
                 )
         finally:
@@ -118,7 +118,8 @@ def _request_id(scope: Scope) -> str:
     return given.decode("ascii") if _SANE_ID.fullmatch(given) else uuid4().hex
 
 
-def _failure(request_id: str) -> Problem:
+def failure(request_id: str) -> Problem:
+    """500: what nobody foresaw; nothing of it is told but where to look."""
     return Problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         f"The server failed; its log says why, under the request id {request_id}.",

@@ -154,4 +154,6 @@ def ensemble(
     if has_captions.any():
         weights[has_captions] = modality_weights(confidences[has_captions], fusion, normalization)
     fused = weights[:, [IMAGE]] * image + weights[:, [TEXT]] * text
+    # Rounded weights may sum to a hair above 1.
+    np.minimum(fused, 1.0, out=fused)
     return Ensemble(fused, image, text, confidences, weights)

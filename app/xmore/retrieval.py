@@ -87,7 +87,8 @@ def rerank(image_embedding: FloatArray, captions: FloatArray, k: int) -> tuple[I
         captions: candidates t, (m, d), unit-norm.
         k: how many to keep; all if there are fewer.
     """
-    similarities = captions @ image_embedding
+    # Rounded vectors may be a hair longer than 1.
+    similarities = np.clip(captions @ image_embedding, -1.0, 1.0)
     best = np.argsort(-similarities, kind="stable")[:k]
     return best.astype(np.int64), similarities[best]
 

@@ -4,6 +4,11 @@ import re
 
 from fastapi.testclient import TestClient
 
+from app.engine import Engine
+from app.main import create_app
+from app.settings import Settings
+from tests.serving import serving
+
 
 def test_the_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
     page = client.get("/docs")
@@ -13,6 +18,23 @@ def test_the_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
     for url in resources:
         assert url.startswith("/"), url
         assert client.get(url).status_code == 200, url
+
+
+def test_below_a_path_of_a_proxy_the_page_finds_its_parts(
+    tiny_settings: Settings, tiny_engine: Engine
+) -> None:
+    settings = tiny_settings.model_copy(update={"root_path": "/below/it"})
+    app = create_app(settings, lambda _: tiny_engine)
+    with serving(app, settings) as client:
+        page = client.get("/docs").text
+        addresses = re.findall(r"""(?:src|href|url)(?:=|: )["']([^"']+)""", page)
+        assert "/below/it/openapi.json" in addresses
+        for address in addresses:
+            assert address.startswith("/below/it/"), address
+            assert client.get(address.removeprefix("/below/it")).status_code == 200, address
+        assert client.get("/openapi.json").json()["servers"] == [{"url": "/below/it"}]
+        assert client.get("/").headers["location"] == "/below/it/docs"
+        assert client.get("/v1/info").status_code == 200
 
 
 def test_the_root_leads_to_the_page(client: TestClient) -> None:
