@@ -3,9 +3,11 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from app.client.results import ImageResult
+if TYPE_CHECKING:
+    # The client's HTTP library is not wanted for `xmore --help`.
+    from app.client.results import ImageResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class BadImage:
     reason: str
 
 
-Answer: TypeAlias = ImageResult | BadImage
+Answer: TypeAlias = "ImageResult | BadImage"
 
 
 def shown(path: str) -> str:

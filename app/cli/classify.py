@@ -91,8 +91,7 @@ def classify(
 ) -> None:
     """Classify images in this process, or ask a running server.
 
-    An image that cannot be used is named on stderr, and the others are answered all the same; the
-    exit code is then 1.
+    Images that cannot be used are named on stderr; the exit code is then 1.
     """
     if as_json and format_ not in (Format.TABLE, Format.JSON):
         raise typer.BadParameter(f"--json and --format {format_} exclude each other.")

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 from rich.console import Console
 from rich.progress_bar import ProgressBar
@@ -17,7 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli import terminal
-from app.client.results import ImageResult
+
+if TYPE_CHECKING:
+    from app.client.results import ImageResult
 
 _BAR_WIDTH = 28
 _CAPTIONS_SHOWN = 5
@@ -52,7 +54,7 @@ class Writer(ABC):
         self._file = file
 
     @abstractmethod
-    def write(self, result: ImageResult) -> None:
+    def write(self, result: "ImageResult") -> None:
         """Write one image's answer."""
 
     def close(self) -> None:
@@ -67,7 +69,7 @@ class TableWriter(Writer):
         super().__init__(cast("TextIO", console.file))
         self._console = console
 
-    def write(self, result: ImageResult) -> None:
+    def write(self, result: "ImageResult") -> None:
         """Write one image's answer."""
         self._console.print(_table(result))
         image, text = result.modalities.image, result.modalities.text
@@ -87,7 +89,7 @@ class TableWriter(Writer):
         self._console.print()
 
 
-def _table(result: ImageResult) -> Table:
+def _table(result: "ImageResult") -> Table:
     table = Table(
         title=Text(result.filename),
         title_justify="left",
@@ -120,7 +122,7 @@ def _table(result: ImageResult) -> Table:
 class JsonLinesWriter(Writer):
     """One JSON object a line, each with the shape of a result of the API."""
 
-    def write(self, result: ImageResult) -> None:
+    def write(self, result: "ImageResult") -> None:
         """Write one image's answer."""
         self._file.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
         self._file.flush()
@@ -133,7 +135,7 @@ class JsonWriter(Writer):
         super().__init__(file)
         self._begun = False
 
-    def write(self, result: ImageResult) -> None:
+    def write(self, result: "ImageResult") -> None:
         """Write one image's answer."""
         lines = json.dumps(asdict(result), indent=2, ensure_ascii=False).splitlines()
         indented = "\n".join(f"  {line}" for line in lines)
@@ -154,7 +156,7 @@ class CsvWriter(Writer):
         self._csv = csv.writer(file, lineterminator="\n")
         self._csv.writerow(_COLUMNS)
 
-    def write(self, result: ImageResult) -> None:
+    def write(self, result: "ImageResult") -> None:
         """Write one image's answer."""
         image, text = result.modalities.image, result.modalities.text
         for rank, p in enumerate(result.predictions, 1):

@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
+from huggingface_hub.utils import validate_repo_id
 
 from app.settings import HUB, LOCAL_DIR
 
@@ -102,12 +103,15 @@ def needed_files(name: str, pretrained: str | None) -> Iterator[HubFile]:
     Args:
         name: `local-dir:DIR`, `hf-hub:ORG/NAME`, or an architecture.
         pretrained: open_clip's tag or a weights file, for an architecture.
+
+    Raises:
+        ModelError: this is no name of a repository.
     """
     if name.startswith(LOCAL_DIR):
         text = _text_config(Path(name.removeprefix(LOCAL_DIR)) / CONFIG)
         text.pop("hf_tokenizer_name", None)  # lies in the directory too
     elif name.startswith(HUB):
-        repository = name.removeprefix(HUB)
+        repository = _checked(name.removeprefix(HUB))
         config = HubFile(repository, (CONFIG,))
         yield config
         path = config.on_disk()
@@ -122,6 +126,14 @@ def needed_files(name: str, pretrained: str | None) -> Iterator[HubFile]:
         hub, text = published
         yield weights_file(hub)
     yield from _text_files(text)
+
+
+def _checked(repository: str) -> str:
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise ModelError(f"'{repository}' is no name of a repository. {error}") from None
+    return repository
 
 
 def _text_files(text: dict[str, Any]) -> Iterator[HubFile]:
@@ -158,7 +170,11 @@ def _published(name: str, pretrained: str | None) -> tuple[str, dict[str, Any]] 
 
 
 def is_on_disk(name: str, pretrained: str | None) -> bool:
-    """Whether loading the model needs no network."""
+    """Whether loading the model needs no network.
+
+    Raises:
+        ModelError: this is no name of a repository.
+    """
     return all(file.known() for file in needed_files(name, pretrained))
 
 
@@ -172,10 +188,6 @@ def fetch(name: str, pretrained: str | None) -> None:
         if not file.known():
             try:
                 _download(file)
-            except HFValidationError as error:
-                raise ModelError(
-                    f"'{file.repository}' is no name of a repository: {error}"
-                ) from None
             except GatedRepoError:
                 raise ModelError(
                     f"{file.repository} asks for an account: accept its terms on the hub, then set "

@@ -22,7 +22,7 @@ from app.client import AsyncClient, Client
 from app.client.calls import FusionName, NormalizationName
 from app.engine import Engine, ServingNormalization
 from app.main import create_app
-from app.settings import Settings
+from app.settings import ROOT, Settings
 from app.xmore.ensemble import Fusion
 from tests.photos import encode, gradient
 from tests.serving import serving
@@ -278,7 +278,7 @@ def test_a_process_with_a_client_imports_neither_torch_nor_the_server() -> None:
         "& {'torch', 'fastapi', 'open_clip', 'faiss', 'numpy', 'PIL', 'uvicorn'})"
     )
     done = subprocess.run(  # noqa: S603 - this interpreter, our own arguments
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == ""
 
@@ -286,6 +286,6 @@ def test_a_process_with_a_client_imports_neither_torch_nor_the_server() -> None:
 def test_serving_does_not_import_the_client() -> None:
     code = "import sys, app.main; print('app.client' in sys.modules)"
     done = subprocess.run(  # noqa: S603 - this interpreter, our own arguments
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
