@@ -35,7 +35,7 @@ class _ListByDefault(TyperGroup):
 
 models_app = typer.Typer(
     cls=_ListByDefault,
-    help="Models by name: `xmore models [PATTERN]` lists them, `xmore models get NAME` downloads.",
+    help="Models by name: list them, get one.",
 )
 
 

@@ -22,7 +22,6 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id
 
 from app.settings import HUB, LOCAL_DIR
 
@@ -130,7 +129,7 @@ def needed_files(name: str, pretrained: str | None) -> Iterator[HubFile]:
 
 def _checked(repository: str) -> str:
     try:
-        validate_repo_id(repository)
+        huggingface_hub.try_to_load_from_cache(repository, CONFIG)
     except HFValidationError as error:
         raise ModelError(f"'{repository}' is no name of a repository. {error}") from None
     return repository

@@ -227,7 +227,7 @@ def test_a_file_without_labels_is_a_usage_error(photo: Path) -> None:
 
 
 def test_the_formats_agree(photo: Path) -> None:
-    common = ("classify", photo, photo, *LABELS)
+    common: tuple[str | Path, ...] = ("classify", photo, photo, *LABELS)
     array = json.loads(answered(*common, "--json"))
     assert json.loads(answered(*common, "--format", "json")) == array
     lines = answered(*common, "--format", "jsonl").splitlines()
@@ -250,7 +250,7 @@ def test_without_captions_a_cell_is_empty(photo: Path) -> None:
 
 def test_answers_may_go_to_a_file(photo: Path) -> None:
     for format_ in Format:
-        arguments = ("classify", photo, *LABELS, "--format", format_)
+        arguments: tuple[str | Path, ...] = ("classify", photo, *LABELS, "--format", format_)
         assert answered(*arguments, "--out", "answers") == ""
         assert Path("answers").read_text(encoding="utf-8") == answered(*arguments)
 
@@ -270,7 +270,7 @@ def test_only_the_best_labels_are_told(photo: Path) -> None:
 
 
 def test_options_that_exclude_each_other_are_a_usage_error(photo: Path) -> None:
-    common = ("classify", photo, *LABELS)
+    common: tuple[str | Path, ...] = ("classify", photo, *LABELS)
     assert "exclude each other" in refused(2, *common, "--json", "--format", "csv")
     assert "own model" in refused(2, *common, "--server", "http://a.test", "--model", "RN50")
 
