@@ -154,13 +154,27 @@ class CaptionsFound:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The model that serves; `fingerprint` is the SHA-256 of its weights."""
+    """The model that serves.
+
+    Attributes:
+        name: short name.
+        fingerprint: SHA-256 of its weights.
+        embed_dim: d.
+        precision: number format of its weights.
+        device: where it runs, `cpu` or `cuda`.
+        threads: threads of one pass on the CPU.
+        batch_size: most images of concurrent requests in one pass.
+        decode_threads: images decoded at once.
+    """
 
     name: str
     fingerprint: str
     embed_dim: int
     precision: str
+    device: str
     threads: int
+    batch_size: int
+    decode_threads: int
 
 
 @dataclass(frozen=True, slots=True)
