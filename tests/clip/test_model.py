@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from app.clip.model import ClipModel, ModelError, load_model, short_name, weights_fingerprint
+from app.clip.model import ClipModel, load_model, short_name, weights_fingerprint
+from app.clip.weights import ModelError
 from app.settings import Device, Precision
 from tests.conftest import TINY_CONFIG
 from tests.photos import gradient
