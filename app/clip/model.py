@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import open_clip
 import torch
+from open_clip.pretrained import get_pretrained_cfg
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from app.clip.fold import fold_batch_norm
 from app.clip.precision import choose_device, choose_dtype
 from app.clip.preprocess import Preprocess, as_open_clip
 from app.clip.trim import EncodeText, trimmed_encode_text
+from app.clip.weights import ModelError, fetch, offline
 from app.settings import HUB, LOCAL_DIR, Device, Precision
 
 logger = logging.getLogger(__name__)
@@ -35,13 +37,10 @@ _LOAD_ERRORS = (
     ValueError,
     LookupError,
     TypeError,
+    ImportError,
     SafetensorError,
     UnpicklingError,
 )
-
-
-class ModelError(Exception):
-    """The model cannot be loaded; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ class ClipModel:
 def load_model(
     name: str, pretrained: str | None, precision: Precision, device: Device = Device.CPU
 ) -> ClipModel:
-    """Load a model by open_clip's own naming.
+    """Load a model by open_clip's own naming; without any request where its files are on disk.
 
     Args:
         name: `local-dir:DIR`, `hf-hub:ORG/NAME`, or an architecture.
@@ -136,9 +135,13 @@ def load_model(
     if place is None:
         raise ModelError("XMORE_DEVICE is cuda, but PyTorch finds no GPU that it can use.")
     dtype = choose_dtype(precision, place)
+    fetch(name, pretrained)
     try:
-        network, transform = open_clip.create_model_from_pretrained(name, pretrained=pretrained)
-        tokenizer = open_clip.get_tokenizer(name)
+        with offline():
+            network, transform = open_clip.create_model_from_pretrained(
+                name, pretrained=pretrained, force_quick_gelu=_wants_quick_gelu(name, pretrained)
+            )
+            tokenizer = open_clip.get_tokenizer(name)
     except _LOAD_ERRORS as error:
         raise ModelError(_load_advice(name, pretrained, error)) from error
     network.eval().requires_grad_(False)
@@ -167,6 +170,15 @@ def load_model(
     model.encode_images([model.pixels(Image.new("RGB", (width, height)))])
     model.encode_texts(["a photo"])
     return model
+
+
+def _wants_quick_gelu(name: str, pretrained: str | None) -> bool:
+    """Whether weights were trained with another activation than the architecture's usual one.
+
+    open_clip only warns of it, and the model would answer worse.
+    """
+    known = get_pretrained_cfg(name.replace("/", "-"), pretrained) if pretrained else {}
+    return bool(known.get("quick_gelu"))
 
 
 def short_name(name: str, pretrained: str | None) -> str:
@@ -205,10 +217,12 @@ def _embed_dim(network: nn.Module) -> int:
 
 
 def _load_advice(name: str, pretrained: str | None, error: Exception) -> str:
-    if name.startswith(LOCAL_DIR):
+    if isinstance(error, ImportError):
+        hint = "It needs a package that is not installed; `pip install transformers` may help."
+    elif name.startswith(LOCAL_DIR):
         hint = "The directory needs open_clip_config.json and open_clip_model.safetensors."
     elif name.startswith(HUB):
-        hint = "Is the name right, and can this machine reach the hub?"
+        hint = "Is it a model in open_clip's format?"
     else:
-        hint = f"Does open_clip list the weights '{pretrained}' for it, and can they be downloaded?"
+        hint = f"Does `xmore models {name}` list the weights '{pretrained}'?"
     return f"The model {name} cannot be loaded. {hint} ({type(error).__name__}: {error})"

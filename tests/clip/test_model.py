@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from app.clip.model import ClipModel, ModelError, load_model, short_name, weights_fingerprint
+from app.clip.model import ClipModel, load_model, short_name, weights_fingerprint
+from app.clip.weights import ModelError
 from app.settings import Device, Precision
 from tests.conftest import TINY_CONFIG
 from tests.photos import gradient
@@ -212,14 +213,18 @@ def test_names_reach_open_clip_unchanged(
     asked: list[tuple[str, str | None]] = []
     tokenizers: list[str] = []
 
-    def create(name: str, pretrained: str | None = None) -> tuple[Any, Any]:
+    def create(
+        name: str, pretrained: str | None = None, *, force_quick_gelu: bool = False
+    ) -> tuple[Any, Any]:
         asked.append((name, pretrained))
+        assert force_quick_gelu == (pretrained == "openai" or "quickgelu" in name)
         return network, preprocess
 
     def get_tokenizer(name: str) -> Callable[[list[str]], Tensor]:
         tokenizers.append(name)
         return tiny_model.tokenizer
 
+    monkeypatch.setattr("app.clip.model.fetch", lambda *_: None)
     monkeypatch.setattr(open_clip, "create_model_from_pretrained", create)
     monkeypatch.setattr(open_clip, "get_tokenizer", get_tokenizer)
     model = load_model(name, pretrained, Precision.FP32)
@@ -229,18 +234,24 @@ def test_names_reach_open_clip_unchanged(
     assert model.fingerprint == tiny_model.fingerprint
 
 
-@pytest.mark.parametrize("error", [OSError("no route"), RuntimeError("no tag"), ValueError("odd")])
-def test_an_unreachable_hub_is_told_in_words(
-    monkeypatch: pytest.MonkeyPatch, error: Exception
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (OSError("no file"), "open_clip's format"),
+        (RuntimeError("no tag"), "open_clip's format"),
+        (ValueError("odd"), "open_clip's format"),
+        (ImportError("no transformers"), "pip install transformers"),
+    ],
+)
+def test_what_open_clip_cannot_load_is_told_in_words(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, advice: str
 ) -> None:
-    def create(_name: str, pretrained: str | None = None) -> Any:
-        assert pretrained is None
+    def create(_name: str, **_: Any) -> Any:
         raise error
 
+    monkeypatch.setattr("app.clip.model.fetch", lambda *_: None)
     monkeypatch.setattr(open_clip, "create_model_from_pretrained", create)
-    with pytest.raises(
-        ModelError, match=r"hf-hub:org/name cannot be loaded.*reach the hub"
-    ) as caught:
+    with pytest.raises(ModelError, match=f"hf-hub:org/name cannot be loaded.*{advice}") as caught:
         load_model("hf-hub:org/name", None, Precision.FP32)
     assert str(error) in str(caught.value)
 

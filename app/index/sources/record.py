@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from app.index.manifest import CollectionError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic"}
+)
 
 
 class SourceError(CollectionError):

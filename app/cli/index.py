@@ -1,0 +1,210 @@
+"""`xmore index`: build caption collections and look at them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from app.cli import terminal
+from app.cli.completion import architectures, tags
+from app.cli.terminal import failures_in_words, read_settings, say, say_aside
+from app.index.manifest import REPORT, Kind
+
+index_app = typer.Typer(help="Caption collections: build one, look at one.", no_args_is_help=True)
+
+_CAPTIONS_SHOWN = 5
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option(help="The model of the collection. [XMORE_MODEL]", autocompletion=architectures),
+]
+PretrainedOption = Annotated[
+    str | None,
+    typer.Option(help="Weights of an architecture. [XMORE_PRETRAINED]", autocompletion=tags),
+]
+DirectoryArgument = Annotated[Path, typer.Argument(help="A caption collection.")]
+
+
+@index_app.command("build")
+def index_build(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            exists=True,
+            readable=True,
+            metavar="SOURCE...",
+            help="Files (.txt, .csv, .tsv, .jsonl, .parquet, COCO .json, .tar) or folders.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The directory to make.")],
+    kind: Annotated[
+        Kind,
+        typer.Option(help="captions: searched by their own embeddings; pairs: by their images'."),
+    ] = Kind.CAPTIONS,
+    name: Annotated[str | None, typer.Option(help="Its name; default: the directory's.")] = None,
+    model: ModelOption = None,
+    pretrained: PretrainedOption = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="The column (or JSON key, or number from 1) of captions.")
+    ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(help="The column (or JSON key, or number from 1) of images.")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="The folder of a table's images; default: its own."
+        ),
+    ] = None,
+    factory: Annotated[
+        str | None, typer.Option("--faiss", help="FAISS factory string; default: by size.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first bad row or image.")
+    ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Throw an unfinished build away.")
+    ] = False,
+) -> None:
+    """Build a caption collection for the model that will serve it; go on after a kill."""
+    from app.clip.model import load_model
+    from app.embedder import ClipEmbedder
+    from app.index.build import Options, build_collection
+    from app.index.shard import Step
+    from app.index.sources.detect import detect
+    from app.index.sources.record import Columns
+
+    settings = read_settings(model=model, pretrained=pretrained)
+    with failures_in_words(), _building() as progress:
+        found = detect(sources, Columns(text_column, image_column), images)
+        encoder = load_model(settings.model, settings.pretrained, settings.precision)
+        task = progress.add_task("build", total=1.0, captions=0)
+        embedded = 0
+
+        def step(done: Step) -> None:
+            nonlocal embedded
+            embedded += done.captions
+            progress.update(task, completed=done.share, captions=embedded)
+
+        built = build_collection(
+            found,
+            out,
+            ClipEmbedder(encoder, settings.max_pixels),
+            Options(
+                name=name or out.resolve().name,
+                kind=kind,
+                factory=factory,
+                strict=strict,
+                restart=restart,
+            ),
+            progress=step,
+            say=lambda words: progress.console.print(Text(words), highlight=False),
+        )
+    manifest, report = built.manifest, built.report
+    of_images = "" if manifest.images is None else f" of {manifest.images} images"
+    say(f"{out}: {manifest.captions} captions{of_images}, FAISS {manifest.faiss.factory}")
+    if report.faults:
+        say_aside(
+            f"{report.faults} rows or images could not be used; {out / REPORT} says which and why."
+        )
+
+
+@index_app.command("info")
+def index_info(directory: DirectoryArgument) -> None:
+    """Show what a collection is, which model it belongs to, and some of its captions."""
+    import numpy as np
+
+    from app.index.collection import Collection
+
+    with failures_in_words():
+        collection = Collection.open(directory, verify=False)
+    manifest = collection.manifest
+    faiss = manifest.faiss
+    asked = {"nprobe": faiss.nprobe, "k_factor": faiss.k_factor}
+    rows = {
+        "name": manifest.name,
+        "kind": manifest.kind.value,
+        "captions": str(manifest.captions),
+        "images": None if manifest.images is None else str(manifest.images),
+        "model": f"{manifest.model.name} ({manifest.model.fingerprint[:12]})",
+        "dimension": str(manifest.model.embed_dim),
+        "FAISS": ", ".join(
+            [faiss.factory, *(f"{key} {value}" for key, value in asked.items() if value)]
+        ),
+        "size": f"{sum(file.bytes for file in manifest.files.values()) / 1e6:.1f} MB",
+        "fingerprint": manifest.fingerprint,
+    }
+    for key, value in rows.items():
+        if value is not None:
+            say(f"{key:<12} {value}")
+    shown = np.linspace(0, len(collection) - 1, min(_CAPTIONS_SHOWN, len(collection)))
+    for caption in collection.texts(shown.astype(np.int64)):
+        say(f"  {caption}", style="dim")
+
+
+@index_app.command("verify")
+def index_verify(
+    directory: DirectoryArgument,
+    model: ModelOption = None,
+    pretrained: PretrainedOption = None,
+    with_model: Annotated[
+        bool,
+        typer.Option("--with-model/--without-model", help="Embed some captions anew and compare."),
+    ] = True,
+    least_recall: Annotated[
+        float, typer.Option(min=0, max=1, help="Least recall@16 against exact search.")
+    ] = 0.8,
+) -> None:
+    """Check a collection's files, counts, recall, and that captions fit their vectors."""
+    from app.clip.model import load_model
+    from app.engine import stamp
+    from app.index.collection import Collection
+    from app.index.verify import verify
+
+    settings = read_settings(model=model, pretrained=pretrained)
+    with failures_in_words():
+        encode = None
+        if with_model:
+            collection = Collection.open(directory, verify=False)
+            encoder = load_model(settings.model, settings.pretrained, settings.precision)
+            collection.check_model(stamp(encoder))
+            encode = encoder.encode_texts
+        verified = verify(directory, encode, least_recall)
+    say(f"recall@16    {verified.recall:.3f} on {verified.queries} queries")
+    if verified.least_cosine is not None:
+        say(
+            f"in step      {verified.captions} captions embedded anew, "
+            f"least cosine {verified.least_cosine:.3f}"
+        )
+    say(f"{directory} is sound")
+
+
+class _RateColumn(ProgressColumn):
+    """Captions so far, and how many a second."""
+
+    def render(self, task: Task) -> Text:
+        """`12,000 captions, 340/s`."""
+        captions = int(task.fields["captions"])
+        rate = captions / task.elapsed if task.elapsed else 0.0
+        return Text(f"{captions:,} captions, {rate:,.0f}/s")
+
+
+def _building() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        _RateColumn(),
+        TimeRemainingColumn(),
+        console=terminal.errors,
+    )

@@ -1,0 +1,33 @@
+"""`xmore serve`."""
+
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from app.cli.terminal import failures_in_words, read_settings
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [XMORE_HOST]")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Port to listen on. [XMORE_PORT]")
+    ] = None,
+) -> None:
+    """Serve the REST API until stopped."""
+    from app import logs
+    from app.engine import Engine
+    from app.main import create_app
+    from app.server import Server
+
+    settings = read_settings(host=host, port=port)
+    logs.configure(settings.log_level)
+    # Loaded before the server is made: what cannot be loaded is told in one line.
+    with failures_in_words():
+        engine = Engine.load(settings)
+    server = Server(create_app(settings, lambda _: engine), settings)
+    # uvicorn exits with a number of its own; the log has said why.
+    with suppress(SystemExit):
+        server.run()
+    if not server.started:
+        raise typer.Exit(1)
