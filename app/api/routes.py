@@ -132,6 +132,10 @@ async def classify(
         int | None, Form(ge=1, description="How many predictions are returned; default: all.")
     ] = None,
     index: IndexField = None,
+    votes: Annotated[
+        bool,
+        Form(description="Whether each caption tells what it says on each label, as `votes`."),
+    ] = False,
 ) -> ClassificationOut:
     """Classify each image against the labels and return the reasons.
 
@@ -147,6 +151,7 @@ async def classify(
         normalization=normalization,
         top_k=top_k,
         index=index,
+        votes=votes,
     )
     service.engine.catalog.choose(index)
     files = await read_images(image, settings)

@@ -47,7 +47,7 @@ class ModalitiesOut(BaseModel):
 
 
 class CaptionOut(BaseModel):
-    """A caption that was retrieved for the image and voted."""
+    """A caption that was found."""
 
     id: Annotated[int, Field(ge=0, description="Its row in the collection.", examples=[123])]
     text: Annotated[str, Field(examples=["a tabby cat asleep on a sofa"])]
@@ -62,6 +62,24 @@ class CaptionOut(BaseModel):
     ]
 
 
+def _is_absent(value: object) -> bool:
+    return value is None
+
+
+class VotingCaptionOut(CaptionOut):
+    """A caption that voted, and what it said where `votes` were asked for."""
+
+    votes: Annotated[
+        dict[str, Share] | None,
+        Field(
+            description="What this caption alone says, a probability a label; the captions' "
+            "probability is the mean of them. Only there if the request asked for `votes`.",
+            examples=[{"cat": 0.98, "dog": 0.02}],
+            exclude_if=_is_absent,
+        ),
+    ] = None
+
+
 class ImageResultOut(BaseModel):
     """The answer for one image."""
 
@@ -69,7 +87,8 @@ class ImageResultOut(BaseModel):
     predictions: Annotated[list[PredictionOut], Field(description="Best first.")]
     modalities: ModalitiesOut
     captions: Annotated[
-        list[CaptionOut], Field(description="Best first; empty where none were asked for or found.")
+        list[VotingCaptionOut],
+        Field(description="Best first; empty where none were asked for or found."),
     ]
 
     @classmethod
@@ -90,7 +109,8 @@ class ImageResultOut(BaseModel):
                 image=ModalityOut.of(result.image), text=ModalityOut.of(result.text)
             ),
             captions=[
-                CaptionOut(id=c.id, text=c.text, similarity=c.similarity) for c in result.captions
+                VotingCaptionOut(id=c.id, text=c.text, similarity=c.similarity, votes=c.votes)
+                for c in result.captions
             ],
         )
 
