@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
 _PAGE = "/docs"
@@ -10,7 +10,7 @@ _ASSETS = "/docs-assets"
 
 
 def install(app: FastAPI) -> None:
-    """Add the page and its assets; `/` leads there."""
+    """Add the page and its assets."""
     app.mount(_ASSETS, StaticFiles(packages=[("fastapi_swagger", "resources")]))
 
     @app.get(_PAGE, include_in_schema=False)
@@ -25,7 +25,3 @@ def install(app: FastAPI) -> None:
             swagger_favicon_url=f"{root}{_ASSETS}/favicon-32x32.png",
             swagger_ui_parameters={"tryItOutEnabled": True, "displayRequestDuration": True},
         )
-
-    @app.get("/", include_in_schema=False)
-    async def root(request: Request) -> RedirectResponse:
-        return RedirectResponse(request.scope.get("root_path", "").rstrip("/") + _PAGE)
