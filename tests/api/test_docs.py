@@ -15,10 +15,6 @@ def test_the_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
         assert client.get(url).status_code == 200, url
 
 
-def test_the_root_leads_to_the_page(client: TestClient) -> None:
-    assert client.get("/").url.path == "/docs"
-
-
 def test_every_error_is_documented_as_a_problem(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     for path, operations in document["paths"].items():

@@ -27,7 +27,9 @@ function bar(kind, ...parts) {
 }
 
 function setShares(scale, ...shares) {
-  shares.forEach((share, at) => scale.children[at].style.setProperty("inline-size", `${100 * share}%`));
+  shares.forEach((share, at) =>
+    scale.children[at].style.setProperty("inline-size", `${100 * share}%`),
+  );
 }
 
 /** One label: what was decided, and below it what each of the two said. */
@@ -56,7 +58,9 @@ class Row {
     setShares(this.image, image);
     setShares(this.text, text ?? 0);
     this.textPart.hidden = text === null;
-    [probability, image, text ?? 0].forEach((share, at) => (this.shares[at].textContent = percent(share)));
+    [probability, image, text ?? 0].forEach(
+      (share, at) => (this.shares[at].textContent = percent(share)),
+    );
   }
 }
 
@@ -72,7 +76,15 @@ function captionItem(caption, position) {
   for (const [label, share] of shown) {
     const scale = bar("thin", "text");
     setShares(scale, share);
-    list.append(element("li", "", element("span", "label", label), scale, element("span", "number", ` ${percent(share)}`)));
+    list.append(
+      element(
+        "li",
+        "",
+        element("span", "label", label),
+        scale,
+        element("span", "number", ` ${percent(share)}`),
+      ),
+    );
   }
   card.append(list);
 
@@ -112,7 +124,9 @@ class Foldable {
   visible(total) {
     this.button.hidden = total <= FEW;
     this.button.setAttribute("aria-expanded", String(this.open));
-    this.button.textContent = this.open ? `Show the first ${FEW} ${this.noun}` : `Show all ${total} ${this.noun}`;
+    this.button.textContent = this.open
+      ? `Show the first ${FEW} ${this.noun}`
+      : `Show all ${total} ${this.noun}`;
     return this.open ? total : Math.min(total, FEW);
   }
 }
@@ -136,7 +150,9 @@ export class AnswerView {
     if (result !== this.result) {
       this.result = result;
       this.items = result.captions.map(captionItem);
-      byId("captions").querySelector("ol").replaceChildren(...this.items);
+      byId("captions")
+        .querySelector("ol")
+        .replaceChildren(...this.items);
       this.rows.clear();
       byId("predictions").replaceChildren();
     }
@@ -170,7 +186,8 @@ export class AnswerView {
     const total = this.answer.captions.length;
     const visible = this.foldedCaptions.visible(total);
     byId("captions").hidden = total === 0;
-    byId("captions-title").textContent = total === 1 ? "1 caption voted" : `${total} captions voted`;
+    byId("captions-title").textContent =
+      total === 1 ? "1 caption voted" : `${total} captions voted`;
     this.items.forEach((item, at) => (item.hidden = at >= visible));
   }
 }
@@ -178,7 +195,8 @@ export class AnswerView {
 /** In words, whether the two agree. */
 function agreement({ predictions, captions }) {
   if (captions.length === 0) return "No caption voted: this is what the image says.";
-  const first = (modality) => predictions.reduce((a, b) => (b[modality] > a[modality] ? b : a)).label;
+  const first = (modality) =>
+    predictions.reduce((a, b) => (b[modality] > a[modality] ? b : a)).label;
   const [image, text] = [first("image"), first("text")];
   if (image === text) return `Image and captions agree on ${image}.`;
   return `The image says ${image}, the captions say ${text}.`;

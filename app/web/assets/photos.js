@@ -54,7 +54,9 @@ export class Photos {
     // What the browser knows no type for, such as HEIC, the server may know.
     const images = [...files].filter(({ type }) => !type || type.startsWith("image/"));
     byId("photo-error").textContent =
-      images.length > 0 ? "" : "That is no image file. Links are not followed: save the photo first.";
+      images.length > 0
+        ? ""
+        : "That is no image file. Links are not followed: save the photo first.";
     if (images.length === 0) return;
     const photos = images.map((file) => new Photo(file));
     this.all.push(...photos);

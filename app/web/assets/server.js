@@ -33,7 +33,11 @@ export function ask(path, { form, key, signal, onUpload } = {}) {
       else reject(failure(request, answer));
     };
     request.onerror = () =>
-      reject(new Failure("The server cannot be reached. It may have stopped, or the connection is down."));
+      reject(
+        new Failure(
+          "The server cannot be reached. It may have stopped, or the connection is down.",
+        ),
+      );
     request.onabort = () => reject(new DOMException("given up", "AbortError"));
     signal?.addEventListener("abort", () => request.abort());
     request.send(form);
@@ -54,7 +58,8 @@ function parse(text) {
 }
 
 function failure(request, problem) {
-  const told = problem?.detail ?? `The server answered ${request.status} ${request.statusText}`.trim();
+  const told =
+    problem?.detail ?? `The server answered ${request.status} ${request.statusText}`.trim();
   const seconds = Number.parseInt(request.getResponseHeader("Retry-After"), 10);
   return new Failure(told, {
     status: request.status,
