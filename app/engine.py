@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Literal, Self
 
@@ -21,7 +21,15 @@ from app.index.catalog import Catalog, NamedDirectory
 from app.index.collection import Collection
 from app.index.manifest import ModelStamp
 from app.settings import Settings
-from app.xmore.ensemble import IMAGE, TEXT, Ensemble, Fusion, Normalization, ensemble
+from app.xmore.ensemble import (
+    IMAGE,
+    TEXT,
+    Ensemble,
+    Fusion,
+    Normalization,
+    Probabilities,
+    ensemble,
+)
 from app.xmore.retrieval import RetrievedCaptions, retrieve
 
 FloatArray = npt.NDArray[np.float32]
@@ -63,6 +71,7 @@ class Question:
         normalization: how confidences become weights.
         top_k: how many predictions are returned; None for all.
         index: the collection to retrieve from, by name; None for the default.
+        votes: whether each caption tells what it says on each label.
     """
 
     labels: Sequence[str]
@@ -72,6 +81,7 @@ class Question:
     normalization: ServingNormalization = Normalization.REQUEST
     top_k: int | None = None
     index: str | None = None
+    votes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +104,19 @@ class Modality:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A retrieved caption and its cosine similarity to what was searched."""
+    """A retrieved caption.
+
+    Attributes:
+        id: its row in the collection.
+        text: as the collection has it.
+        similarity: its cosine with what was searched.
+        votes: p_k, a probability a label; None where they were not asked for.
+    """
 
     id: int
     text: str
     similarity: float
+    votes: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,8 +377,18 @@ def _image_result(
         ],
         image=_modality(fused, row, IMAGE),
         text=_modality(fused, row, TEXT),
-        captions=_captions(captions),
+        captions=_voting(_captions(captions), fused.captions[row], question),
     )
+
+
+def _voting(captions: list[Caption], votes: Probabilities, question: Question) -> list[Caption]:
+    """The captions with what each says, (captions, labels), where that was asked for."""
+    if not question.votes:
+        return captions
+    return [
+        replace(caption, votes=dict(zip(question.labels, row, strict=True)))
+        for caption, row in zip(captions, votes.tolist(), strict=True)
+    ]
 
 
 def _captions(found: RetrievedCaptions) -> list[Caption]:

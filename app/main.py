@@ -9,7 +9,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.concurrency import run_in_threadpool
 
 from app import __version__
-from app.api import docs, openapi, problems
+from app.api import docs, openapi, page, problems
 from app.api.access import KeyCheck, Keys
 from app.api.admission import Admission, Gate, LingeringClose
 from app.api.collections import router as collections_router
@@ -87,6 +87,7 @@ def create_app(
     app.include_router(collections_router)
     openapi.install(app, app.state.keys)
     docs.install(app)
+    page.install(app)
     problems.install(app)
     return app
 

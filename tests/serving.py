@@ -29,9 +29,9 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def serving(app: FastAPI, settings: Settings) -> Iterator[httpx.Client]:
-    """Serve on a free port of this machine; a client for it."""
-    server = Server(app, settings.model_copy(update={"port": 0}))
+def serving(app: FastAPI, settings: Settings, port: int = 0) -> Iterator[httpx.Client]:
+    """Serve on a port of this machine, a free one if none is given; a client for it."""
+    server = Server(app, settings.model_copy(update={"port": port}))
     thread = Thread(target=lambda: asyncio.run(server.serve()))
     thread.start()
     pause = Event()

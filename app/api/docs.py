@@ -4,7 +4,7 @@ from base64 import b64decode
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
 from app.api.schemas import EXAMPLE_PNG
@@ -15,7 +15,7 @@ _ASSETS = "/docs-assets"
 
 
 def install(app: FastAPI) -> None:
-    """Add the page and its assets; `/` leads there."""
+    """Add the page and its assets."""
     app.mount(_ASSETS, StaticFiles(packages=[("fastapi_swagger", "resources")]))
 
     @app.get(_PAGE, include_in_schema=False)
@@ -34,7 +34,3 @@ def install(app: FastAPI) -> None:
     @app.get(_EXAMPLE, include_in_schema=False)
     async def example() -> Response:
         return Response(b64decode(EXAMPLE_PNG), media_type="image/png")
-
-    @app.get("/", include_in_schema=False)
-    async def root(request: Request) -> RedirectResponse:
-        return RedirectResponse(request.scope.get("root_path", "").rstrip("/") + _PAGE)

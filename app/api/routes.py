@@ -146,6 +146,10 @@ async def classify(
         ),
     ] = None,
     index: IndexField = None,
+    votes: Annotated[
+        bool,
+        Form(description="Whether each caption tells what it says on each label, as `votes`."),
+    ] = False,
 ) -> ClassificationOut:
     """Classify each image against the labels and return the reasons.
 
@@ -161,6 +165,7 @@ async def classify(
         normalization=normalization,
         top_k=top_k,
         index=index,
+        votes=votes,
     )
     service.engine.catalog.choose(index)
     files = await read_images(image, settings)

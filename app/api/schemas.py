@@ -77,7 +77,7 @@ class ModalitiesOut(BaseModel):
 
 
 class CaptionOut(BaseModel):
-    """A caption that was retrieved for the image and voted."""
+    """A caption that was found."""
 
     id: Annotated[
         int, Field(ge=0, description="Its row in the collection, from 0.", examples=[123])
@@ -94,6 +94,24 @@ class CaptionOut(BaseModel):
             examples=[0.312],
         ),
     ]
+
+
+def _is_absent(value: object) -> bool:
+    return value is None
+
+
+class VotingCaptionOut(CaptionOut):
+    """A caption that voted, and what it said where `votes` were asked for."""
+
+    votes: Annotated[
+        dict[str, Share] | None,
+        Field(
+            description="What this caption alone says, a probability a label; the captions' "
+            "probability is the mean of them. Only there if the request asked for `votes`.",
+            examples=[{"cat": 0.98, "dog": 0.02}],
+            exclude_if=_is_absent,
+        ),
+    ] = None
 
 
 class ImageResultOut(BaseModel):
@@ -121,7 +139,7 @@ class ImageResultOut(BaseModel):
         ),
     ]
     captions: Annotated[
-        list[CaptionOut],
+        list[VotingCaptionOut],
         Field(
             description="Those that voted, best first; empty where none were asked for or found."
         ),
@@ -145,7 +163,8 @@ class ImageResultOut(BaseModel):
                 image=ModalityOut.of(result.image), text=ModalityOut.of(result.text)
             ),
             captions=[
-                CaptionOut(id=c.id, text=c.text, similarity=c.similarity) for c in result.captions
+                VotingCaptionOut(id=c.id, text=c.text, similarity=c.similarity, votes=c.votes)
+                for c in result.captions
             ],
         )
 

@@ -50,6 +50,7 @@ class Ensemble:
         text: p_text, (images, labels); uniform for an image without captions.
         confidences: (images, 2) in [0, 1], columns IMAGE and TEXT.
         weights: (images, 2), rows sum to 1.
+        captions: p_k, one array (k, labels) an image: what each of its captions says.
     """
 
     probabilities: Probabilities
@@ -57,6 +58,7 @@ class Ensemble:
     text: Probabilities
     confidences: Probabilities
     weights: Probabilities
+    captions: list[Probabilities]
 
 
 def vote(embeddings: FloatArray, labels: FloatArray, logit_scale: float) -> Probabilities:
@@ -77,14 +79,15 @@ def vote(embeddings: FloatArray, labels: FloatArray, logit_scale: float) -> Prob
     return odds
 
 
-def captions_vote(captions: FloatArray, labels: FloatArray, logit_scale: float) -> Probabilities:
+def captions_vote(votes: Probabilities) -> Probabilities:
     """p_text, (labels,): the mean of the captions' probabilities (not of their embeddings).
 
-    Without captions it is uniform: no opinion.
+    Args:
+        votes: p_k, (k, labels). Without captions p_text is uniform: no opinion.
     """
-    if len(captions) == 0:
-        return np.full(len(labels), 1 / len(labels))
-    mean: Probabilities = vote(captions, labels, logit_scale).mean(axis=0)
+    if len(votes) == 0:
+        return np.full(votes.shape[-1], 1 / votes.shape[-1])
+    mean: Probabilities = votes.mean(axis=0)
     return mean
 
 
@@ -146,7 +149,8 @@ def ensemble(
         normalization: how confidences become weights, where `fusion` is by confidence.
     """
     image = vote(image_embeddings, labels, logit_scale)
-    text = np.stack([captions_vote(t, labels, logit_scale) for t in captions])
+    votes = [vote(t, labels, logit_scale) for t in captions]
+    text = np.stack([captions_vote(p) for p in votes])
     confidences = np.stack([confidence(image), confidence(text)], axis=-1)
     has_captions = np.array([len(t) > 0 for t in captions])
     confidences[~has_captions, TEXT] = 0.0
@@ -156,4 +160,4 @@ def ensemble(
     fused = weights[:, [IMAGE]] * image + weights[:, [TEXT]] * text
     # Rounded weights may sum to a hair above 1.
     np.minimum(fused, 1.0, out=fused)
-    return Ensemble(fused, image, text, confidences, weights)
+    return Ensemble(fused, image, text, confidences, weights, votes)

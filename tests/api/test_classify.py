@@ -98,6 +98,19 @@ def test_every_fusion_mode_answers_with_its_weights(client: TestClient, fusion: 
         assert weights["image"]["weight"] == expected
 
 
+def test_votes_tell_what_each_caption_says(client: TestClient) -> None:
+    _, without = post(client)
+    status, answer = post(client, votes="true")
+    assert status == 200
+    (result,) = answer["results"]
+    for prediction in result["predictions"]:
+        said = [caption["votes"][prediction["label"]] for caption in result["captions"]]
+        assert sum(said) / len(said) == pytest.approx(prediction["text_probability"], abs=1e-9)
+    for caption in result["captions"]:
+        assert sum(caption.pop("votes").values()) == pytest.approx(1, abs=1e-9)
+    assert answer["results"] == without["results"]
+
+
 def test_templates_make_an_ensemble(client: TestClient) -> None:
     _, one = post(client, template=["a photo of a {}."])
     _, several = post(client, template=["a photo of a {}.", "a drawing of a {}."])

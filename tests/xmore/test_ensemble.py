@@ -111,6 +111,16 @@ def test_text_fusion_is_the_captions_vote(case: Case) -> None:
 
 
 @given(cases())
+def test_the_captions_say_together_the_mean_of_what_each_says(case: Case) -> None:
+    out = case.run(Fusion.CONFIDENCE, Normalization.REQUEST)
+    for text, votes, captions in zip(out.text, out.captions, case.captions, strict=True):
+        assert votes.shape == (len(captions), len(case.labels))
+        np.testing.assert_allclose(votes.sum(axis=1), 1, atol=1e-5)
+        if len(captions):
+            np.testing.assert_allclose(text, votes.mean(axis=0))
+
+
+@given(cases())
 def test_by_request_an_image_gets_the_same_weights_alone(case: Case) -> None:
     together = case.run(Fusion.CONFIDENCE, Normalization.REQUEST)
     for row in range(len(case.images)):
@@ -122,7 +132,7 @@ def test_captions_vote_is_the_mean_of_probabilities_not_of_embeddings() -> None:
     labels = np.eye(2, DIM, dtype=np.float32)
     captions = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
     captions = np.pad(captions, ((0, 0), (0, DIM - 2)))
-    p = captions_vote(captions, labels, 100.0)
+    p = captions_vote(vote(captions, labels, 100.0))
     np.testing.assert_allclose(p, [2 / 3, 1 / 3], atol=1e-6)
 
 
