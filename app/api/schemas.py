@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.engine import Classification, Found, ImageResult, Modality
 from app.index.manifest import Kind, Manifest
+from app.settings import InferenceEngine
 
 Share = Annotated[float, Field(ge=0, le=1 + 1e-6)]
 Milliseconds = Annotated[float, Field(ge=0)]
@@ -202,6 +203,7 @@ class ModelInfo(BaseModel):
         Literal["fp32", "bf16", "fp16"], Field(description="Number format of its weights.")
     ]
     device: Annotated[Literal["cpu", "cuda"], Field(description="Where it runs.")]
+    engine: Annotated[InferenceEngine, Field(description="What runs the model.")]
     threads: Annotated[int, Field(ge=1, description="Threads of one pass on the CPU.")]
     batch_size: Annotated[
         int, Field(ge=1, description="Most images of concurrent requests in one pass.")
