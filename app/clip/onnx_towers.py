@@ -196,7 +196,7 @@ def _open(tower: Tower, directory: Path) -> Encode:
     """The tower as written, after a trial of whether it answers like torch."""
     advice = f"remove {directory} and start again, or set XMORE_ENGINE=torch"
     try:
-        encode = partial(_run, _session(directory / f"{tower.name}.onnx"))
+        encode = partial(onnx_run, onnx_session(directory / f"{tower.name}.onnx"))
         found = encode(tower.trial)
     except _SESSION_ERRORS as error:
         raise ModelError(
@@ -214,7 +214,8 @@ def _open(tower: Tower, directory: Path) -> Encode:
     return encode
 
 
-def _session(path: Path) -> Any:
+def onnx_session(path: Path) -> Any:
+    """An exported tower, with as many threads as torch has now."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
@@ -223,7 +224,8 @@ def _session(path: Path) -> Any:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def _run(session: Any, x: Tensor) -> Tensor:
+def onnx_run(session: Any, x: Tensor) -> Tensor:
+    """The features that a session answers to the input x."""
     (name,) = (given.name for given in session.get_inputs())
     (features,) = session.run(None, {name: x.contiguous().numpy()})
     return torch.from_numpy(features)
