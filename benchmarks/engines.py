@@ -3,7 +3,8 @@
 Both take turns on the same input, so that a busy machine slows both. Printed is the median of the
 ratios of neighbouring rounds with their quartiles (above 1: faster than torch in float32), and the
 least cosine between the features. `dynamic int8` is ONNX Runtime with the weights of its matrix
-products in 8 bits; `torch bf16` says little where the CPU has neither AMX nor AVX512-BF16.
+products in 8 bits. With `--bf16` torch in bfloat16 takes part, which is many times slower where the
+CPU has neither AMX nor AVX512-BF16.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from app.settings import ROOT, Precision
 MINI = "mini"
 LABELS = ("cat", "golden retriever", "church", "garbage truck", "cassette player", "gas pump")
 INT8 = "onnx, dynamic int8"
+BF16 = "torch bf16"
 LEAST_ROUNDS = 5
 
 Run = Callable[[], Tensor]
@@ -41,12 +43,12 @@ class Loaded:
 
     name: str
     torch: ClipModel
-    bf16: ClipModel
+    bf16: ClipModel | None
     onnx: ClipModel
     export: Path
 
 
-def load(name: str, folder: Path) -> Loaded:
+def load(name: str, folder: Path, *, bf16: bool) -> Loaded:
     """`mini`, or an architecture with random weights."""
     if name == MINI:
         source, weights = f"local-dir:{ROOT / 'models' / MINI}", None
@@ -58,8 +60,8 @@ def load(name: str, folder: Path) -> Loaded:
     return Loaded(
         name,
         load_model(source, weights, Precision.FP32),
-        load_model(source, weights, Precision.BF16),
-        load_model(source, weights, Precision.AUTO, cache),
+        load_model(source, weights, Precision.BF16) if bf16 else None,
+        load_model(source, weights, Precision.AUTO, onnx_cache=cache),
         next(cache.iterdir()),
     )
 
@@ -67,13 +69,14 @@ def load(name: str, folder: Path) -> Loaded:
 def image_runs(model: Loaded, batch: int) -> dict[str, Run]:
     """The image tower on the same images in every engine; torch in float32 comes first."""
     pixels = [model.torch.pixels(Image.effect_noise((640, 480), 64).convert("RGB"))] * batch
-    x = model.torch.preprocess.normalize(torch.stack(pixels)).contiguous()
-    last = x.to(memory_format=torch.channels_last)
-    return {
-        "torch": partial(model.torch.encode_image, last),
-        "torch bf16": partial(model.bf16.encode_image, last.bfloat16()),
+    x = model.torch.preprocess.normalize(torch.stack(pixels))
+    runs: dict[str, Run] = {
+        "torch": partial(model.torch.encode_image, x),
         "onnx": partial(model.onnx.encode_image, x),
     }
+    if model.bf16:
+        runs[BF16] = partial(model.bf16.encode_image, x.bfloat16())
+    return runs
 
 
 def text_runs(model: Loaded, batch: int) -> dict[str, Run]:
@@ -86,12 +89,14 @@ def text_runs(model: Loaded, batch: int) -> dict[str, Run]:
             model.export / "text.onnx", small, weight_type=QuantType.QInt8, per_channel=True
         )
     session = onnx_session(small)
-    return {
+    runs: dict[str, Run] = {
         "torch": partial(model.torch.encode_text, tokens),
-        "torch bf16": partial(model.bf16.encode_text, tokens),
         "onnx": partial(model.onnx.encode_text, tokens),
         INT8: lambda: onnx_run(session, trim(tokens)),
     }
+    if model.bf16:
+        runs[BF16] = partial(model.bf16.encode_text, tokens)
+    return runs
 
 
 @torch.inference_mode()
@@ -133,6 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=10, help="for each row")
+    parser.add_argument("--bf16", action="store_true", help="torch in bfloat16 too")
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(chosen.threads)
     print("| tower, batch | engine | times torch (quartiles) | torch ms | ms | least cosine |")
@@ -141,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     towers = {"image": image_runs, "text": text_runs}
     for name in chosen.models:
         with TemporaryDirectory() as folder:
-            model = load(name, Path(folder))
+            model = load(name, Path(folder), bf16=chosen.bf16)
             for tower, runs in towers.items():
                 for batch in chosen.batches:
                     report(f"{name} {tower}, {batch}", runs(model, batch), chosen.seconds)

@@ -27,7 +27,7 @@ CARRIED = f"local-dir:{ROOT / 'models' / 'mini'}"
 
 
 def load(directory: Path, cache: Path) -> ClipModel:
-    return load_model(f"local-dir:{directory}", None, Precision.AUTO, cache)
+    return load_model(f"local-dir:{directory}", None, Precision.AUTO, onnx_cache=cache)
 
 
 def agree(ours: ClipModel, exact: ClipModel, photos: int) -> None:
@@ -79,7 +79,7 @@ def test_embeddings_are_those_of_torch(
 
 def test_the_carried_model_answers_as_in_torch(tmp_path: Path) -> None:
     agree(
-        load_model(CARRIED, None, Precision.AUTO, tmp_path),
+        load_model(CARRIED, None, Precision.AUTO, onnx_cache=tmp_path),
         load_model(CARRIED, None, Precision.FP32),
         3,
     )
