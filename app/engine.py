@@ -234,7 +234,13 @@ class Engine:
         # The manifest is read first: a wrong path should not cost the loading of a model.
         places = [NamedDirectory(name, directory) for name, directory in settings.collections]
         catalog = Catalog.open(places, settings.verify_index)
-        model = load_model(settings.model, settings.pretrained, settings.precision, settings.device)
+        model = load_model(
+            settings.model,
+            settings.pretrained,
+            settings.precision,
+            settings.device,
+            settings.onnx_cache,
+        )
         catalog.check_model(stamp(model))
         labels = LabelEncoder(
             model.encode_texts, settings.label_cache_size, _store(model, settings)

@@ -54,6 +54,13 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+class InferenceEngine(StrEnum):
+    """What runs the model's towers."""
+
+    TORCH = "torch"
+    ONNX = "onnx"
+
+
 class Settings(BaseSettings):
     """Settings of the service; each is the environment variable `XMORE_` and its name."""
 
@@ -101,6 +108,16 @@ class Settings(BaseSettings):
     device: Annotated[
         Device, Field(description="`auto` takes a GPU that PyTorch can use, else the CPU.")
     ] = Device.AUTO
+    engine: Annotated[
+        InferenceEngine,
+        Field(
+            description="What runs the model: `onnx` is ONNX Runtime, in fp32 on the CPU, which "
+            "needs the extra `onnx` and exports the model at the first start."
+        ),
+    ] = InferenceEngine.TORCH
+    engine_cache: Annotated[
+        Path, Field(description="Directory where `onnx` keeps exported models.")
+    ] = Path("~/.cache/xmore/onnx")
     threads: Annotated[
         int,
         Field(
@@ -252,6 +269,22 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _onnx_computes_in_fp32_on_the_cpu(self) -> Self:
+        if self.engine is not InferenceEngine.ONNX:
+            return self
+        if self.precision not in (Precision.AUTO, Precision.FP32):
+            raise ValueError(
+                "XMORE_ENGINE=onnx computes in fp32: set XMORE_PRECISION to fp32 or auto, or "
+                "XMORE_ENGINE to torch"
+            )
+        if self.device is Device.CUDA:
+            raise ValueError(
+                "XMORE_ENGINE=onnx computes on the CPU: set XMORE_DEVICE to cpu or auto, or "
+                "XMORE_ENGINE to torch"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _weights_are_named(self) -> Self:
         """open_clip would build an architecture without weights from random numbers."""
         if not self.model.startswith((LOCAL_DIR, HUB)) and not self.pretrained:
@@ -284,6 +317,11 @@ class Settings(BaseSettings):
             return [(None, Path(self.index))]
         entries = (entry.partition("=") for entry in self.index.split(","))
         return [(name.strip(), Path(directory.strip())) for name, _, directory in entries]
+
+    @property
+    def onnx_cache(self) -> Path | None:
+        """Where exported models are kept, or None where torch runs the model."""
+        return self.engine_cache if self.engine is InferenceEngine.ONNX else None
 
     @property
     def max_body_bytes(self) -> int:

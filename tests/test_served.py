@@ -74,6 +74,7 @@ def test_info_names_the_model_and_the_collection_that_it_was_made_for(url: str) 
     info = httpx.get(f"{url}/v1/info").json()
     assert info["model"]["name"] == "mini"
     assert info["model"]["precision"] in ("fp32", "bf16")
+    assert info["model"]["engine"] == "torch"
     assert info["index"]["captions"] >= 30_000
 
 

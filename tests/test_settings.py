@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from app.settings import LogLevel, Precision, Settings
+from app.settings import InferenceEngine, LogLevel, Precision, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,8 @@ def test_defaults_need_no_environment() -> None:
     assert directory.parts[-2:] == ("index_data", "default")
     assert settings.verify_index
     assert settings.precision is Precision.AUTO
+    assert settings.engine is InferenceEngine.TORCH
+    assert settings.onnx_cache is None
     assert settings.threads == 0
     assert settings.host == "127.0.0.1"
     assert settings.port == 8000
@@ -60,6 +62,8 @@ def test_a_body_has_room_for_all_images_at_their_largest() -> None:
         ("index", "a=some/where,b=else", "a=some/where,b=else"),
         ("verify_index", "false", False),
         ("precision", "bf16", Precision.BF16),
+        ("engine", "onnx", InferenceEngine.ONNX),
+        ("engine_cache", "some/where", Path("some/where")),
         ("threads", "3", 3),
         ("label_cache_size", "0", 0),
         ("host", "0.0.0.0", "0.0.0.0"),  # noqa: S104
@@ -129,6 +133,7 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(
         ("max_label_length", 0),
         ("max_templates", 0),
         ("precision", "fp8"),
+        ("engine", "tensorrt"),
         ("index", ""),
         ("index", "a=,b=x"),
         ("index", "a=x,y"),
@@ -190,3 +195,17 @@ def test_keys_are_not_shown() -> None:
 def test_metrics_cannot_be_guarded_without_keys() -> None:
     assert "XMORE_API_KEYS" in refused(metrics_need_key=True)
     assert Settings(metrics_need_key=True, api_keys=["k" * 16]).metrics_need_key
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("precision", "bf16"), ("precision", "fp16"), ("device", "cuda")]
+)
+def test_onnx_is_not_asked_for_what_it_cannot_do(name: str, value: str) -> None:
+    message = refused(**{"engine": "onnx", name: value})
+    assert "XMORE_ENGINE" in message
+    assert f"XMORE_{name.upper()}" in message
+
+
+def test_exports_are_kept_where_onnx_runs_the_model(tmp_path: Path) -> None:
+    assert Settings(engine="onnx", engine_cache=tmp_path).onnx_cache == tmp_path
+    assert Settings(engine="torch", engine_cache=tmp_path).onnx_cache is None

@@ -225,6 +225,7 @@ async def info(service: ServiceDependency, settings: SettingsDependency) -> Info
             embed_dim=model.embed_dim,
             precision=precision_name(model.dtype),
             device=model.device.type,
+            engine=model.engine,
             threads=service.engine.threads,
             batch_size=settings.batch_size,
             decode_threads=service.decode_threads,

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.clip.labels import DEFAULT_TEMPLATE
 from app.engine import MAX_CAPTIONS, Classification, Found, ImageResult, Modality
 from app.index.manifest import Kind, Manifest
+from app.settings import InferenceEngine
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Milliseconds = Annotated[float, Field(ge=0)]
@@ -319,6 +320,9 @@ class ModelInfo(BaseModel):
         Field(description="Number format of its weights.", examples=["fp32"]),
     ]
     device: Annotated[Literal["cpu", "cuda"], Field(description="Where it runs.", examples=["cpu"])]
+    engine: Annotated[
+        InferenceEngine, Field(description="What runs the model.", examples=["torch"])
+    ]
     threads: Annotated[Limit, Field(description="Threads of one pass on the CPU.", examples=[4])]
     batch_size: Annotated[
         Limit, Field(description="Most images of concurrent requests in one pass.", examples=[32])

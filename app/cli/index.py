@@ -87,7 +87,13 @@ def index_build(
     settings = read_settings(model=model, pretrained=pretrained)
     with failures_in_words(), _building() as progress:
         found = detect(sources, Columns(text_column, image_column), images)
-        encoder = load_model(settings.model, settings.pretrained, settings.precision)
+        encoder = load_model(
+            settings.model,
+            settings.pretrained,
+            settings.precision,
+            settings.device,
+            settings.onnx_cache,
+        )
         task = progress.add_task("build", total=1.0, captions=0)
         embedded = 0
 
@@ -176,7 +182,13 @@ def index_verify(
         encode = None
         if with_model:
             collection = Collection.open(directory, verify=False)
-            encoder = load_model(settings.model, settings.pretrained, settings.precision)
+            encoder = load_model(
+            settings.model,
+            settings.pretrained,
+            settings.precision,
+            settings.device,
+            settings.onnx_cache,
+        )
             collection.check_model(stamp(encoder))
             encode = encoder.encode_texts
         verified = verify(directory, encode, least_recall)

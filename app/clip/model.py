@@ -23,7 +23,7 @@ from app.clip.precision import choose_device, choose_dtype
 from app.clip.preprocess import Preprocess, as_open_clip
 from app.clip.trim import EncodeText, trimmed_encode_text
 from app.clip.weights import ModelError, fetch, offline
-from app.settings import HUB, LOCAL_DIR, Device, Precision
+from app.settings import HUB, LOCAL_DIR, Device, InferenceEngine, Precision
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,10 @@ class ClipModel:
         logit_scale: s = exp(logit_scale).
         dtype: number format of weights and activations.
         device: where the weights are.
+        engine: what runs the towers.
         preprocess: an RGB image to what `encode_images` reads, as open_clip does for this model.
+        network: the towers in torch; without weights where another engine runs them.
+        encode_image: images (n, 3, H, W) of `dtype` to features (n, d).
         encode_text: token ids (n, context) to features, over as few tokens as the texts need.
         context: tokens that a text may have.
     """
@@ -65,8 +68,10 @@ class ClipModel:
     logit_scale: float
     dtype: torch.dtype
     device: torch.device
+    engine: InferenceEngine
     preprocess: Preprocess
     network: nn.Module
+    encode_image: Callable[[Tensor], Tensor]
     encode_text: EncodeText
     tokenizer: Callable[..., Tensor]
     context: int
@@ -78,9 +83,8 @@ class ClipModel:
     @torch.inference_mode()
     def encode_images(self, pixels: Sequence[Tensor]) -> FloatArray:
         """Images as `pixels` makes them, n of them, to unit-norm embeddings (n, d) float32."""
-        encode: Any = self.network.encode_image
         batch = self.preprocess.normalize(self._there(torch.stack(list(pixels))))
-        return self._unit_norm(encode(batch.to(self.dtype)))
+        return self._unit_norm(self.encode_image(batch.to(self.dtype)))
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
@@ -117,7 +121,11 @@ class ClipModel:
 
 
 def load_model(
-    name: str, pretrained: str | None, precision: Precision, device: Device = Device.CPU
+    name: str,
+    pretrained: str | None,
+    precision: Precision,
+    device: Device = Device.CPU,
+    onnx_cache: Path | None = None,
 ) -> ClipModel:
     """Load a model by open_clip's own naming; without any request where its files are on disk.
 
@@ -126,11 +134,15 @@ def load_model(
         pretrained: weights for an architecture.
         precision: see `choose_dtype`.
         device: see `choose_device`.
+        onnx_cache: where exported towers are kept, which ONNX Runtime then runs, on the CPU and in
+            float32 whatever else is asked for; None: torch runs them.
 
     Raises:
-        ModelError: there is no such model, its files cannot be read or downloaded, or there is no
-            such device.
+        ModelError: there is no such model, its files cannot be read or downloaded, there is no
+            such device, or ONNX Runtime cannot run it.
     """
+    if onnx_cache:
+        device, precision = Device.CPU, Precision.FP32
     place = choose_device(device)
     if place is None:
         raise ModelError("XMORE_DEVICE is cuda, but PyTorch finds no GPU that it can use.")
@@ -153,6 +165,15 @@ def load_model(
     network.visual.to(memory_format=torch.channels_last)
     network.visual = fold_batch_norm(network.visual, _noise(3, height, width))
     network.to(place, dtype)
+    encode_image, encode_text = network.encode_image, trimmed_encode_text(network)
+    if onnx_cache:
+        from app.clip.onnx_towers import onnx_towers
+
+        encode_image, encode_text = onnx_towers(
+            network, tokenizer, (height, width), fingerprint, onnx_cache
+        )
+        # ONNX Runtime has its own copy of the weights.
+        network.to("meta")
     model = ClipModel(
         name=short_name(name, pretrained),
         fingerprint=fingerprint,
@@ -160,9 +181,11 @@ def load_model(
         logit_scale=logit_scale,
         dtype=dtype,
         device=place,
+        engine=InferenceEngine.ONNX if onnx_cache else InferenceEngine.TORCH,
         preprocess=as_open_clip(transform),
         network=network,
-        encode_text=trimmed_encode_text(network),
+        encode_image=encode_image,
+        encode_text=encode_text,
         tokenizer=tokenizer,
         context=int(tokenizer([""]).shape[1]),
     )
