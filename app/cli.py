@@ -1,4 +1,4 @@
-"""The command line: `xmore serve`, `xmore classify`, `xmore index`."""
+"""The command line: `xmore serve`, `xmore classify`, `xmore index`, `xmore evaluate`."""
 
 import json
 import sys
@@ -25,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app import __version__
+from app.evaluation.command import evaluate
 from app.index.manifest import REPORT, Kind
 from app.settings import Settings
 from app.xmore.ensemble import Fusion
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 index_app = typer.Typer(help="Caption collections: build one, look at one.", no_args_is_help=True)
 app.add_typer(index_app, name="index")
+app.command()(evaluate)
 
 _out = Console()
 _errors = Console(stderr=True)

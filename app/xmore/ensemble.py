@@ -126,6 +126,19 @@ def modality_weights(
     return weights
 
 
+def weigh(
+    confidences: Probabilities,
+    has_captions: npt.NDArray[np.bool_],
+    fusion: Fusion,
+    normalization: Normalization,
+) -> Probabilities:
+    """`modality_weights`, (images, 2), with all weight on the image where it has no captions."""
+    weights = np.tile((1.0, 0.0), (len(confidences), 1))
+    if has_captions.any():
+        weights[has_captions] = modality_weights(confidences[has_captions], fusion, normalization)
+    return weights
+
+
 def ensemble(
     image_embeddings: FloatArray,
     captions: Sequence[FloatArray],
@@ -150,8 +163,6 @@ def ensemble(
     confidences = np.stack([confidence(image), confidence(text)], axis=-1)
     has_captions = np.array([len(t) > 0 for t in captions])
     confidences[~has_captions, TEXT] = 0.0
-    weights = np.tile((1.0, 0.0), (len(confidences), 1))
-    if has_captions.any():
-        weights[has_captions] = modality_weights(confidences[has_captions], fusion, normalization)
+    weights = weigh(confidences, has_captions, fusion, normalization)
     fused = weights[:, [IMAGE]] * image + weights[:, [TEXT]] * text
     return Ensemble(fused, image, text, confidences, weights)
