@@ -52,11 +52,12 @@ _MARKERS = "osD^v"
 _BAND = 0.15
 
 
-def differences(by_method: Mapping[str, Sequence[tuple[int, Estimate]]]) -> str:
+def differences(by_method: Mapping[str, Sequence[tuple[int, Estimate]]], name: str) -> str:
     """Top-1 accuracy beside plain CLIP's, in percentage points, over the number of captions.
 
     Args:
         by_method: a method's name to its (K, difference), by ascending K.
+        name: tells the figure from others of the page, here and below.
     """
     with rc_context(_STYLE):
         figure, axes = _figure("captions that vote (K)", "points of top-1 beside plain CLIP")
@@ -75,7 +76,7 @@ def differences(by_method: Mapping[str, Sequence[tuple[int, Estimate]]]) -> str:
         axes.set_xticks(sorted({k for points in by_method.values() for k, _ in points}))
         axes.minorticks_off()
         axes.legend(fontsize=9)
-        return _svg(figure, "k")
+        return _svg(figure, f"{name}-k")
 
 
 def reliability(details: Mapping[str, Detail], name: str) -> str:

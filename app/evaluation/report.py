@@ -79,7 +79,7 @@ def _sweeps(results: Results) -> list[_Figure]:
     """Mean difference from plain CLIP over K, for each collection."""
     return [
         _Figure(
-            Markup(plots.differences(by_method)),  # noqa: S704 - matplotlib escapes its text
+            Markup(plots.differences(by_method, index.name)),  # noqa: S704 - matplotlib escapes its text
             f"Captions of {index.name}: top-1 beside plain CLIP, mean of the sets, with 95 % "
             "intervals.",
         )

@@ -35,7 +35,7 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def labelled_data() -> Path:
     """`eval/` of the data that training and measuring use, see training/README.md."""
-    data = Path(os.environ.get("XMORE_TEST_DATA", ROOT.parent / "shared" / "data"))
+    data = Path(os.environ.get("TEST_DATA", ROOT.parent / "shared" / "data"))
     if not (data / "eval").is_dir():
-        pytest.skip("no labelled photos here; name their folder in XMORE_TEST_DATA")
+        pytest.skip("no labelled photos here; name their folder in TEST_DATA")
     return data / "eval"

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -46,18 +47,18 @@ def run(image_folder: Path, out: Path, *arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in given])
 
 
-@pytest.fixture(scope="session")
-def environment(tiny_model_dir: Path) -> pytest.MonkeyPatch:
-    patch = pytest.MonkeyPatch()
-    for name in [name for name in os.environ if name.upper().startswith("XMORE_")]:
-        patch.delenv(name)
-    patch.setenv("XMORE_MODEL", f"local-dir:{tiny_model_dir}")
-    patch.setenv("XMORE_PRECISION", "fp32")
-    patch.setenv("XMORE_THREADS", "1")
-    return patch
+@pytest.fixture(scope="module")
+def environment(tiny_model_dir: Path) -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.upper().startswith("XMORE_")]:
+            patch.delenv(name)
+        patch.setenv("XMORE_MODEL", f"local-dir:{tiny_model_dir}")
+        patch.setenv("XMORE_PRECISION", "fp32")
+        patch.setenv("XMORE_THREADS", "1")
+        yield patch
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def measured(
     image_folder: Path,
     tiny_index_dir: Path,
@@ -79,7 +80,7 @@ def measured(
     return out
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def results(measured: Path) -> Results:
     return Results.model_validate_json((measured / "results.json").read_text(encoding="utf-8"))
 

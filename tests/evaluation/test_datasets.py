@@ -95,7 +95,7 @@ def test_a_coop_split(whole: Path, tmp_path: Path) -> None:
     assert contents(opened(split, images=whole)) == contents(opened(whole))
     one = opened(split, images=whole, split="train")
     assert (one.size, one.classes) == (5, NAMES)
-    with pytest.raises(DatasetError, match="no such|not a split file"):
+    with pytest.raises(DatasetError, match="not a split file"):
         opened(split, images=whole, split="none")
 
 
@@ -128,7 +128,7 @@ def test_webdataset_shards_with_class_numbers(whole: Path, tmp_path: Path) -> No
     assert dataset.classes == [*NAMES, "a class without images"]
     assert contents(dataset) == contents(opened(whole))
     (folder / "classnames.txt").write_text("too few")
-    with pytest.raises(DatasetError, match="no number of a line of classnames.txt"):
+    with pytest.raises(DatasetError, match="no number of a line of classnames"):
         opened(folder)
 
 

@@ -8,7 +8,7 @@ import pytest
 from app.evaluation.store import Column, Part, Rows, compute_rows
 
 
-class Interrupted(Exception):
+class KilledError(Exception):
     """Stands for a kill."""
 
 
@@ -21,20 +21,18 @@ class Squares:
 
     def __call__(self, start: int, stop: int) -> tuple[Part, list[str]]:
         if self._breaks_at is not None and stop > self._breaks_at:
-            raise Interrupted
+            raise KilledError
         self.asked.append((start, stop))
         return {"squares": np.arange(start, stop) ** 2}, [f"{start} to {stop}"]
 
 
 def rows(directory: Path, compute: Squares, seen: list[int]) -> Rows:
-    return compute_rows(
-        directory, 10, {"squares": Column(np.int64)}, 4, compute, lambda done: seen.append(done)
-    )
+    return compute_rows(directory, 10, {"squares": Column(np.int64)}, 4, compute, seen.append)
 
 
 def test_what_was_computed_before_a_kill_is_kept(tmp_path: Path) -> None:
     broken = Squares(breaks_at=8)
-    with pytest.raises(Interrupted):
+    with pytest.raises(KilledError):
         rows(tmp_path / "rows", broken, [])
     assert broken.asked == [(0, 4), (4, 8)]
     rest, seen = Squares(), list[int]()
