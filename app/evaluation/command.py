@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -158,7 +158,7 @@ def _reranks(asked: str) -> list[bool]:
 
 
 def _settings(model: str | None, pretrained: str | None) -> Settings:
-    given = {"model": model, "pretrained": pretrained}
+    given: dict[str, Any] = {"model": model, "pretrained": pretrained}
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:

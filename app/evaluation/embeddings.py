@@ -69,7 +69,7 @@ def embed_images(
                 faults.append(f"{dataset.key(position)}: {error}")
                 continue
             targets[position - start] = example.label
-            waiting.append((position - start, model.preprocess(example.image)))
+            waiting.append((position - start, model.pixels(example.image)))
             if len(waiting) == _BATCH:
                 _encode(model, waiting, vectors)
         _encode(model, waiting, vectors)

@@ -95,7 +95,7 @@ class Answers:
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
         """Whether the most probable label is right, (n,)."""
-        return self.ranks == 0
+        return np.asarray(self.ranks == 0)
 
 
 @contextmanager
@@ -131,7 +131,8 @@ def cast_votes(
             fused = ensemble(np.asarray(images[part]), found, labels, logit_scale)
             image[part], text[part] = fused.image, fused.text
             confidences[part] = fused.confidences
-        yield Votes(image, text, confidences, (np.asarray(captions) >= 0).any(axis=1))
+        has_captions = np.asarray((np.asarray(captions) >= 0).any(axis=1))
+        yield Votes(image, text, confidences, has_captions)
 
 
 def method_weights(votes: Votes, method: Method, seed: int) -> Probabilities:
@@ -176,4 +177,4 @@ def _ranks(probabilities: Probabilities, targets: IdArray) -> npt.NDArray[np.int
     right = np.take_along_axis(probabilities, targets[:, np.newaxis], axis=1)
     earlier = np.arange(probabilities.shape[1]) < targets[:, np.newaxis]
     before = (probabilities > right) | ((probabilities == right) & earlier)
-    return before.sum(axis=1)
+    return np.asarray(before.sum(axis=1))

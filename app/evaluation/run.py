@@ -1,6 +1,5 @@
 """An evaluation from labelled sets to results: what is measured, and in which order."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from loky import cpu_count
 
 from app import __version__
 from app.clip.labels import LabelEncoder
@@ -92,12 +92,12 @@ def load(
         CollectionError: a collection cannot be opened or was made by another model, or two have the
             same name.
     """
-    torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(settings.threads or cpu_count())
     opened = [Collection.open(directory, settings.verify_index) for directory in directories]
     collections = {collection.manifest.name: collection for collection in opened}
     if len(collections) < len(opened):
         raise CollectionError("two collections have the same name; build one with another --name")
-    model = load_model(settings.model, settings.pretrained, settings.precision)
+    model = load_model(settings.model, settings.pretrained, settings.precision, settings.device)
     for collection in opened:
         collection.check_model(stamp(model))
     return model, collections
@@ -267,7 +267,7 @@ class Evaluation:
         sheet: "_Sheet", votes: Votes, configuration: Configuration, plain: Answers
     ) -> dict[Method, Answers]:
         """Score every method; gives the answers of each method's first seed."""
-        firsts = {}
+        firsts: dict[Method, Answers] = {}
         for method in Method:
             if method is not Method.IMAGE:
                 answers = [answer(votes, sheet.targets, method, seed) for seed in method.seeds]

@@ -69,7 +69,7 @@ def measured(
     """The folder that a run over two collections left."""
     assert environment
     out = tmp_path_factory.mktemp("out")
-    collections = ["--index", tiny_index_dir, "--index", pairs_dir]
+    collections: list[str | Path] = ["--index", tiny_index_dir, "--index", pairs_dir]
     result = run(
         image_folder, out, *collections, "--k", "5,2", "--rerank", "both",
         "--templates", "single", "--templates", "simple",
@@ -155,7 +155,7 @@ def test_an_independent_implementation_gives_the_same_accuracies(
         if dataset.key(position).endswith("broken.png"):
             continue
         example = dataset.load(position)
-        pixels = tiny_model.preprocess(example.image)
+        pixels = tiny_model.pixels(example.image)
         v = tiny_model.encode_images([pixels])[0].tolist()
         captions = method.retrieved(v, entries, texts, t, k)
         assert len(captions) == min(k, len({method.folded(text) for text in texts}))
@@ -235,9 +235,12 @@ def test_a_second_run_computes_no_embedding_again(
 ) -> None:
     asked: list[Any] = []
     encode = ClipModel.encode_images
-    monkeypatch.setattr(
-        ClipModel, "encode_images", lambda self, x: (asked.append(x), encode(self, x))[1]
-    )
+
+    def noted(self: ClipModel, pixels: Any) -> Any:
+        asked.append(pixels)
+        return encode(self, pixels)
+
+    monkeypatch.setattr(ClipModel, "encode_images", noted)
     again = run(
         image_folder, tmp_path, "--index", tiny_index_dir, "--k", "2", "--cache", measured / "cache"
     )

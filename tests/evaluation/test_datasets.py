@@ -84,12 +84,11 @@ def test_columns_of_a_table_may_be_named(whole: Path) -> None:
 
 
 def test_a_coop_split(whole: Path, tmp_path: Path) -> None:
+    numbers = [CLASSES.index(path.parent.name) for path in files(whole)]
     rows = [
-        [str(path.relative_to(whole)), CLASSES.index(path.parent.name), NAMES[3]]
-        for path in files(whole)
+        [str(path.relative_to(whole)), number, NAMES[number]]
+        for path, number in zip(files(whole), numbers, strict=True)
     ]
-    for row in rows:
-        row[2] = NAMES[int(row[1])]
     split = tmp_path / "split.json"
     split.write_text(json.dumps({"train": rows[:5], "val": rows[5:9], "test": rows}))
     assert contents(opened(split, images=whole)) == contents(opened(whole))

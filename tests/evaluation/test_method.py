@@ -46,9 +46,8 @@ def test_random_images_captions_and_labels(
     ]
     theirs = method.weighed(answers, [len(ids) > 0 for ids in rows], name)
     # Embeddings and their cosines are float32; the scale multiplies what that loses.
-    close = {"atol": 1e-5, "rtol": 1e-4}
-    np.testing.assert_allclose(ours.image, [a.image for a in theirs], **close)
-    np.testing.assert_allclose(ours.text, [a.text for a in theirs], **close)
+    np.testing.assert_allclose(ours.image, [a.image for a in theirs], atol=1e-4)
+    np.testing.assert_allclose(ours.text, [a.text for a in theirs], atol=1e-4)
     np.testing.assert_allclose(ours.confidences, [a.confidences for a in theirs], atol=1e-4)
 
 
