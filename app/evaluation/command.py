@@ -66,6 +66,9 @@ def evaluate(
     rerank: Annotated[
         str, typer.Option(help="Re-rank candidates by the image: on, off, or both.")
     ] = "on",
+    crops: Annotated[
+        bool, typer.Option("--crops", help="Also with four corner crops of each image voting.")
+    ] = False,
     classes: Annotated[
         str | None,
         typer.Option(help="A file of folder and class name (.tsv, .csv, .json), or imagenet."),
@@ -87,6 +90,7 @@ def evaluate(
     reranks = _reranks(rerank)
     settings = _settings(model, pretrained)
     with _failures_in_words():
+        from app.clip.crops import CROPS
         from app.evaluation import tables
         from app.evaluation.datasets.detect import Reading, open_datasets
         from app.evaluation.prompts import choose
@@ -108,7 +112,13 @@ def evaluate(
             def start(what: str, total: int) -> "_Bar":
                 return _Bar(progress, what, total)
 
-            plan = Plan(ks, chosen, reranks, min(ks, key=lambda k: abs(k - _DETAIL_K)))
+            plan = Plan(
+                ks,
+                chosen,
+                reranks,
+                (1, CROPS) if crops else (1,),
+                min(ks, key=lambda k: abs(k - _DETAIL_K)),
+            )
             evaluation = Evaluation(encoder, collections, plan, kept, start)
             measured = [evaluation.measure(dataset) for dataset in sets]
         results = evaluation.results(measured)

@@ -1,6 +1,6 @@
 """The paper's protocol: every way to join the two votes, over a whole labelled set."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -100,7 +100,7 @@ class Answers:
 
 @contextmanager
 def cast_votes(
-    images: FloatArray,
+    views: Sequence[FloatArray],
     captions: IdArray,
     collection: CaptionEmbeddings,
     labels: FloatArray,
@@ -110,14 +110,14 @@ def cast_votes(
     """Let images and captions vote, some images at a time; the votes live as long as the context.
 
     Args:
-        images: v, (n, d), unit-norm.
+        views: v, (n, d), unit-norm, of each view of the images.
         captions: ids of each image's captions, (n, K); -1 ends a short row.
         collection: where the captions' embeddings are.
         labels: w, (labels, d), unit-norm.
         logit_scale: s.
         scratch: a folder with room for two arrays of (n, labels) float64.
     """
-    n, c = len(images), len(labels)
+    n, c = len(views[0]), len(labels)
     step = max(1, _CHUNK_BYTES // (8 * c * max(1, captions.shape[1])))
     with TemporaryDirectory(dir=scratch) as folder:
         image, text = (
@@ -128,7 +128,8 @@ def cast_votes(
         for start in range(0, n, step):
             part = slice(start, start + step)
             found = [collection.embeddings(ids[ids >= 0]) for ids in np.asarray(captions[part])]
-            fused = ensemble(np.asarray(images[part]), found, labels, logit_scale)
+            v = np.stack([np.asarray(view[part]) for view in views], axis=1)
+            fused = ensemble(v, found, labels, logit_scale)
             image[part], text[part] = fused.image, fused.text
             confidences[part] = fused.confidences
         has_captions = np.asarray((np.asarray(captions) >= 0).any(axis=1))

@@ -96,7 +96,7 @@ def _differences(
         for line in all_lines:
             c = line.configuration
             wanted = c.method is method and c.index == index and c.templates == templates
-            if wanted and c.rerank and line.difference is not None:
+            if wanted and c.rerank and c.crops == 1 and line.difference is not None:
                 found.setdefault(METHOD_NAMES[method], []).append((c.k, line.difference))
     return found
 

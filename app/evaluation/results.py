@@ -48,7 +48,7 @@ class IndexInfo(_Model):
 
 
 class Comparison(_Model):
-    """A method beside plain CLIP with the same templates, image by image.
+    """A method beside plain CLIP with the same templates and one view, image by image.
 
     Attributes:
         difference: of top-1 accuracy.
@@ -71,6 +71,7 @@ class Configuration(_Model):
         templates: the name of the prompt ensemble.
         k: captions that vote; 0 for plain CLIP.
         rerank: whether candidates are re-ranked by cos(v, t_k).
+        crops: views of each image whose votes are averaged; 1 is the image alone.
         method: how the votes become one.
     """
 
@@ -78,6 +79,7 @@ class Configuration(_Model):
     templates: str
     k: int
     rerank: bool
+    crops: int = 1
     method: Method
 
 
@@ -142,8 +144,8 @@ class SetResult(_Model):
         classes: class names, as prompts hold them.
         class_images: images of each class.
         scores: every configuration.
-        details: plain CLIP, captions alone and X-MoRe, for each collection and prompt ensemble, at
-            the K of `Results.detail_k`.
+        details: plain CLIP, captions alone and X-MoRe of one view, for each collection and prompt
+            ensemble, at the K of `Results.detail_k`.
     """
 
     name: str

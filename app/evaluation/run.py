@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from app.clip.model import ClipModel, FloatArray, load_model
 from app.clip.precision import precision_name
 from app.engine import stamp
 from app.evaluation import statistics
-from app.evaluation.datasets.labelled import DatasetError, LabelledImages
+from app.evaluation.datasets.labelled import DatasetError, LabelledImages, cropped
 from app.evaluation.embeddings import EmbeddedImages, embed_images, retrieve_captions
 from app.evaluation.gallery import Exhibit, choose_exhibits
 from app.evaluation.protocol import Answers, Method, Votes, answer, cast_votes
@@ -54,12 +55,14 @@ class Plan:
         ks: numbers of captions, ascending.
         templates: prompt ensembles by name, the first of which the report shows.
         reranks: whether candidates are re-ranked; both to compare.
+        crops: views of each image that vote, 1 first; (1, 5) to compare.
         detail_k: the number of captions shown in detail; one of `ks`.
     """
 
     ks: Sequence[int]
     templates: dict[str, list[str]]
     reranks: Sequence[bool]
+    crops: Sequence[int]
     detail_k: int
 
 
@@ -176,22 +179,28 @@ class Evaluation:
         Raises:
             DatasetError: none of its images can be read.
         """
-        progress = self._start_progress(f"{dataset.name}: images", dataset.size)
-        images = embed_images(dataset, self._model, self._cache, progress)
+        images = self._embed(dataset, 0)
         if not len(images):
             first = images.unreadable[0]
             raise DatasetError(f"{dataset.name}: none of its images can be read ({first})")
+        views = [images.vectors]
+        views += [self._embed(dataset, n).vectors for n in range(1, max(self._plan.crops))]
         sheet = _Sheet(len(dataset.classes), images.targets, self._means)
         exhibits: list[Exhibit] = []
         for number, (name, templates) in enumerate(self._plan.templates.items()):
             w = self._labels.embed(dataset.classes, templates)
-            plain = self._plain(sheet, images, w, name)
+            plain = self._plain(sheet, views, w, name)
             for configuration, ids, collection in self._retrievals(dataset.name, images, name):
                 with cast_votes(
-                    images.vectors, ids, collection, w, self._model.logit_scale, self._cache
+                    views[: configuration.crops],
+                    ids,
+                    collection,
+                    w,
+                    self._model.logit_scale,
+                    self._cache,
                 ) as votes:
                     fused = self._score(sheet, votes, configuration, plain)
-                    if configuration.k == self._plan.detail_k and configuration.rerank:
+                    if self._is_detailed(configuration):
                         for method in DETAILED[1:]:
                             sheet.detail(_with(configuration, method), fused[method], votes)
                         if number == 0:
@@ -230,17 +239,34 @@ class Evaluation:
             means=self._means.scores(),
         )
 
-    def _plain(self, sheet: "_Sheet", images: EmbeddedImages, w: FloatArray, name: str) -> Answers:
-        configuration = Configuration(
-            index=None, templates=name, k=0, rerank=True, method=Method.IMAGE
-        )
-        none = np.empty((len(images), 0), np.int64)
-        with cast_votes(
-            images.vectors, none, _NoCaptions(), w, self._model.logit_scale, self._cache
-        ) as votes:
-            plain = answer(votes, images.targets, Method.IMAGE)
-            sheet.score(configuration, [plain], None)
-            sheet.detail(configuration, plain, votes)
+    def _embed(self, dataset: LabelledImages, view: int) -> EmbeddedImages:
+        what = "images" if view == 0 else f"crop {view} of the images"
+        progress = self._start_progress(f"{dataset.name}: {what}", dataset.size)
+        return embed_images(cropped(dataset, view), self._model, self._cache, progress)
+
+    def _is_detailed(self, c: Configuration) -> bool:
+        return c.k == self._plan.detail_k and c.rerank and c.crops == 1
+
+    def _plain(
+        self, sheet: "_Sheet", views: Sequence[FloatArray], w: FloatArray, name: str
+    ) -> Answers:
+        """Score the image's vote, of one view and of several; gives the answers of one."""
+        plain: Answers | None = None
+        none = np.empty((len(views[0]), 0), np.int64)
+        for crops in self._plan.crops:
+            configuration = Configuration(
+                index=None, templates=name, k=0, rerank=True, crops=crops, method=Method.IMAGE
+            )
+            with cast_votes(
+                views[:crops], none, _NoCaptions(), w, self._model.logit_scale, self._cache
+            ) as votes:
+                found = answer(votes, sheet.targets, Method.IMAGE)
+                sheet.score(configuration, [found], plain)
+                if plain is None:
+                    plain = found
+                    sheet.detail(configuration, plain, votes)
+        if plain is None:
+            raise ValueError("a plan needs at least one number of crops")
         return plain
 
     def _retrievals(
@@ -252,12 +278,13 @@ class Evaluation:
                 found = retrieve_captions(
                     images, collection, self._plan.ks, rerank, self._cache, told
                 )
-                for k, ids in found.items():
+                for crops, (k, ids) in product(self._plan.crops, found.items()):
                     configuration = Configuration(
                         index=index,
                         templates=templates,
                         k=k,
                         rerank=rerank,
+                        crops=crops,
                         method=Method.REQUEST,
                     )
                     yield configuration, ids, collection

@@ -52,7 +52,7 @@ def terminal_tables(results: Results) -> list[Table]:
 
 def _table(sets: Sequence[SetResult], templates: str, all_lines: Sequence[Line]) -> Table:
     table = Table(title=f"top-1 in %, templates: {templates}", title_justify="left", box=None)
-    for heading in ("method", "captions from", "K", "re-rank"):
+    for heading in ("method", "captions from", "K", "re-rank", "crops"):
         table.add_column(heading, no_wrap=True)
     for one in sets:
         table.add_column(Text(one.name), justify="right", no_wrap=True)
@@ -66,6 +66,7 @@ def _table(sets: Sequence[SetResult], templates: str, all_lines: Sequence[Line])
                 Text(c.index or "-"),
                 str(c.k) if c.k else "-",
                 "-" if c.index is None else ("on" if c.rerank else "off"),
+                str(c.crops),
                 *(percent(score.top1.value) for score in line.scores),
                 percent(line.mean.value),
                 "" if line.difference is None else points(line.difference),

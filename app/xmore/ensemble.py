@@ -15,6 +15,9 @@ from app.xmore.retrieval import FloatArray
 
 Probabilities = npt.NDArray[np.float64]
 
+_WITH_VIEWS = 3
+"""Dimensions of an array that holds several views of each image."""
+
 IMAGE, TEXT = 0, 1
 """Columns of `confidences` and `weights`."""
 
@@ -150,7 +153,9 @@ def ensemble(
     """Fuse the image's vote with the captions' vote.
 
     Args:
-        image_embeddings: v, (images, d), unit-norm.
+        image_embeddings: v, (images, d), unit-norm; or several views of each image,
+            (images, views, d), whose votes are averaged: the marginal probability of ZERO (Farina
+            et al. 2024, arXiv 2405.18330).
         captions: one array (k, d) of caption embeddings an image; with k = 0 the image's answer is
             plain CLIP, whatever `fusion` says.
         labels: w_c, (labels, d), unit-norm, at least one.
@@ -159,6 +164,8 @@ def ensemble(
         normalization: how confidences become weights, where `fusion` is by confidence.
     """
     image = vote(image_embeddings, labels, logit_scale)
+    if image_embeddings.ndim == _WITH_VIEWS:
+        image = image.mean(axis=1)
     text = np.stack([captions_vote(t, labels, logit_scale) for t in captions])
     confidences = np.stack([confidence(image), confidence(text)], axis=-1)
     has_captions = np.array([len(t) > 0 for t in captions])

@@ -72,7 +72,7 @@ def measured(
     collections: list[str | Path] = ["--index", tiny_index_dir, "--index", pairs_dir]
     result = run(
         image_folder, out, *collections, "--k", "5,2", "--rerank", "both",
-        "--templates", "single", "--templates", "simple",
+        "--templates", "single", "--templates", "simple", "--crops",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     (out / "stdout.txt").write_text(result.stdout)
@@ -90,8 +90,8 @@ def test_every_configuration_is_measured(results: Results) -> None:
     assert (one.name, one.images) == ("things", IMAGES)
     assert one.class_images == [PER_CLASS] * len(CLASSES)
     assert [fault.partition(":")[0] for fault in one.unreadable] == ["red car/broken.png"]
-    methods, collections, reranks, templates = 5, 2, 2, 2
-    assert len(one.scores) == templates * (1 + methods * collections * reranks * len(KS))
+    methods, collections, reranks, crops, templates = 5, 2, 2, 2, 2
+    assert len(one.scores) == templates * crops * (1 + methods * collections * reranks * len(KS))
     configurations = [score.configuration for score in one.scores]
     assert len(set(configurations)) == len(configurations)
     assert {c.k for c in configurations} == {0, *KS}
@@ -103,6 +103,7 @@ def test_every_configuration_is_measured(results: Results) -> None:
 def test_figures_belong_together(results: Results) -> None:
     (one,) = results.sets
     plain = {s.configuration.templates: s for s in one.scores if s.comparison is None}
+    assert all(s.configuration.crops == 1 for s in plain.values())
     for score in one.scores:
         assert score.top1.low <= score.top1.value <= score.top1.high
         assert score.top1.value <= score.top5.value
@@ -172,6 +173,7 @@ def test_an_independent_implementation_gives_the_same_accuracies(
             and (name == "image" or s.configuration.k == k)
             and (name == "image" or s.configuration.index == collection.manifest.name)
             and s.configuration.rerank
+            and s.configuration.crops == 1
         ]
         assert score.top1.value == pytest.approx(np.mean(right)), name
 

@@ -34,7 +34,7 @@ def ours(
     images = embed_images(dataset, clip, work, lambda _: None)
     w = LabelEncoder(clip.encode_texts, 0).embed(dataset.classes, templates)
     none = np.empty((len(images), 0), np.int64)
-    with cast_votes(images.vectors, none, NoCaptions(), w, clip.logit_scale, work) as votes:
+    with cast_votes([images.vectors], none, NoCaptions(), w, clip.logit_scale, work) as votes:
         answers = answer(votes, images.targets, Method.IMAGE)
         return np.array(votes.image), answers.labels, images.positions
 

@@ -1,10 +1,11 @@
 """What every reader of labelled images makes: a set whose images are opened one at a time."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
+from app.clip.crops import crop
 from app.clip.decode import ImageError, ImageFault, decode_image
 
 
@@ -46,6 +47,18 @@ class LabelledImages:
     fingerprint: str
     load: Callable[[int], Example]
     key: Callable[[int], str]
+
+
+def cropped(dataset: LabelledImages, number: int) -> LabelledImages:
+    """The same set, of each image one of the views that `app.clip.crops` makes."""
+    if number == 0:
+        return dataset
+
+    def load(position: int) -> Example:
+        example = dataset.load(position)
+        return replace(example, image=crop(example.image, number))
+
+    return replace(dataset, fingerprint=f"{dataset.fingerprint} crop {number}", load=load)
 
 
 @dataclass(frozen=True, slots=True)
