@@ -128,6 +128,13 @@ async def classify(
             "their mean over the images of the request."
         ),
     ] = Normalization.REQUEST,
+    crops: Annotated[
+        bool,
+        Form(
+            description="Let the four corners of each image vote with it. Often more accurate; "
+            "takes five passes of the image tower in place of one."
+        ),
+    ] = False,
     top_k: Annotated[
         int | None, Form(ge=1, description="How many predictions are returned; default: all.")
     ] = None,
@@ -147,6 +154,7 @@ async def classify(
         normalization=normalization,
         top_k=top_k,
         index=index,
+        crops=crops,
     )
     service.engine.catalog.choose(index)
     files = await read_images(image, settings)
