@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -18,6 +19,7 @@ from app.settings import Settings
 _USUAL_KS = "2,4,8,16,32,64"
 _DETAIL_K = 16
 _MOST = 64
+_UNBOUNDED = 10_000
 _EXTRA = "xmore evaluate needs more than serving does: pip install 'xmore[evaluate]'"
 
 _out = Console()
@@ -125,8 +127,10 @@ def evaluate(
         (out / "results.json").write_text(results.model_dump_json(indent=1), encoding="utf-8")
         write_report(results, [one.exhibits for one in measured], out / "report.html")
     for table in tables.terminal_tables(results):
-        # A table that is wider than the terminal stays one.
-        _out.print(table, soft_wrap=True)
+        # A table that is wider than the terminal, or than a file seems, is not cut.
+        unbounded = _out.options.update(width=_UNBOUNDED)
+        needed = Measurement.get(_out, unbounded, table).maximum
+        Console(width=max(needed, _out.width)).print(table)
         _out.print()
     for one in results.sets:
         if one.unreadable:
