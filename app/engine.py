@@ -12,6 +12,7 @@ import torch
 from loky import cpu_count
 from torch import Tensor
 
+from app.clip.crops import CROPS, crop
 from app.clip.decode import ImageError, decode_image
 from app.clip.labels import DEFAULT_TEMPLATE, LabelEncoder, fill, read_labels
 from app.clip.model import ClipModel, load_model
@@ -72,6 +73,7 @@ class Question:
         top_k: how many predictions are returned; None for all.
         index: the collection to retrieve from, by name; None for the default.
         votes: whether each caption tells what it says on each label.
+        crops: whether the corners of each image vote with it, see `app.clip.crops`.
     """
 
     labels: Sequence[str]
@@ -82,6 +84,7 @@ class Question:
     top_k: int | None = None
     index: str | None = None
     votes: bool = False
+    crops: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +181,24 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """An image ready for the image tower, and the time that it took to get there."""
+    """An image ready for the image tower, and the time that it took to get there.
+
+    Attributes:
+        filename: its name.
+        pixels: what the image tower reads.
+        decode_ms: milliseconds.
+        crops: the same of its corners, where they are to vote.
+    """
 
     filename: str
     pixels: Tensor
     decode_ms: float
+    crops: Sequence[Tensor] = ()
+
+    @property
+    def views(self) -> list[Tensor]:
+        """All that is to be encoded, the image itself first."""
+        return [self.pixels, *self.crops]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,13 +207,26 @@ class EncodedImages:
 
     Attributes:
         filenames: one an image.
-        v: unit-norm embeddings, (images, d).
+        views: unit-norm embeddings, (images, views, d), of each image itself first.
         timings: what they took so far.
     """
 
     filenames: Sequence[str]
-    v: FloatArray
+    views: FloatArray
     timings: Timings
+
+    @classmethod
+    def of(
+        cls, images: Sequence[DecodedImage], rows: Sequence[FloatArray], timings: Timings
+    ) -> Self:
+        """From the embeddings, (d,), of all views of the images, in order."""
+        views = np.stack(rows).reshape(len(images), -1, rows[0].shape[-1])
+        return cls([image.filename for image in images], views, timings)
+
+    @property
+    def v(self) -> FloatArray:
+        """Embeddings of the images themselves, (images, d)."""
+        return self.views[:, 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,20 +295,25 @@ class Engine:
         """
         self.catalog.reload(stamp(self.model), self.verify_index)
 
-    def decode(self, file: ImageFile, position: int = 0) -> DecodedImage:
-        """Decode and preprocess one image of a request.
+    def decode(self, file: ImageFile, position: int = 0, crops: bool = False) -> DecodedImage:
+        """Decode and preprocess one image of a request, and its corners where they are to vote.
 
         Raises:
             BadImageError: it cannot be read or is too large.
         """
         start = perf_counter()
         try:
-            enough = self.model.preprocess.enough if self.reduced_jpeg else None
+            # A corner of a reduced image would have fewer pixels than the model reads.
+            reduced = self.reduced_jpeg and not crops
+            enough = self.model.preprocess.enough if reduced else None
             image = decode_image(file.data, self.max_pixels, enough)
         except ImageError as error:
             raise BadImageError(position, file.filename, error) from error
         pixels = self.model.pixels(image)
-        return DecodedImage(file.filename, pixels, 1000 * (perf_counter() - start))
+        numbers = range(1, CROPS) if crops else ()
+        corners = [self.model.pixels(crop(image, number)) for number in numbers]
+        elapsed_ms = 1000 * (perf_counter() - start)
+        return DecodedImage(file.filename, pixels, elapsed_ms, corners)
 
     def choose(self, index: str | None) -> Chosen:
         """The collection of this name, or the default; it stays the same while it is held on to.
@@ -305,7 +339,7 @@ class Engine:
             captions = retrieve(images.v, chosen.collection, question.captions)
         with timings.stage("fuse"):
             fused = ensemble(
-                images.v,
+                images.views,
                 [found.embeddings for found in captions],
                 w,
                 self.model.logit_scale,
@@ -342,13 +376,14 @@ class Engine:
             UnknownCollectionError: the question names a collection that is not open.
         """
         chosen = self.choose(question.index)
-        images = [self.decode(file, position) for position, file in enumerate(files)]
+        images = [
+            self.decode(file, position, question.crops) for position, file in enumerate(files)
+        ]
         timings = Timings(decode_ms=sum(image.decode_ms for image in images))
         with timings.stage("encode"):
-            v = self.model.encode_images([image.pixels for image in images])
+            rows = self.model.encode_images([view for image in images for view in image.views])
             w = self.labels.embed(question.labels, question.templates)
-        names = [image.filename for image in images]
-        return self.answer(EncodedImages(names, v, timings), w, question, chosen)
+        return self.answer(EncodedImages.of(images, list(rows), timings), w, question, chosen)
 
 
 def _store(model: ClipModel, settings: Settings) -> SqlitePrompts | None:

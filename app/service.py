@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 import faiss
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -89,7 +88,7 @@ class Service:
         """
         chosen = self.engine.choose(question.index)
         async with self._time_limit():
-            encoding = asyncio.ensure_future(self._encode(files))
+            encoding = asyncio.ensure_future(self._encode(files, question.crops))
             embedding = asyncio.ensure_future(self._embed(question))
             with _ending_together([encoding, embedding]):
                 images, (w, label_seconds) = await asyncio.gather(encoding, embedding)
@@ -124,18 +123,20 @@ class Service:
         """
         await asyncio.to_thread(self.engine.reload)
 
-    async def _encode(self, files: Sequence[ImageFile]) -> EncodedImages:
+    async def _encode(self, files: Sequence[ImageFile], crops: bool = False) -> EncodedImages:
         decoding = [
-            _run(self._decoders, partial(self.engine.decode, file, position))
+            _run(self._decoders, partial(self.engine.decode, file, position, crops))
             for position, file in enumerate(files)
         ]
         with _ending_together(decoding):
             decoded = await asyncio.gather(*decoding)
-        encoded = await self._submit(self._images, [image.pixels for image in decoded])
+        encoded = await self._submit(
+            self._images, [view for image in decoded for view in image.views]
+        )
         timings = Timings(
             decode_ms=sum(image.decode_ms for image in decoded), encode_ms=1000 * encoded.seconds
         )
-        return EncodedImages([image.filename for image in decoded], np.stack(encoded.rows), timings)
+        return EncodedImages.of(decoded, encoded.rows, timings)
 
     async def _embed(self, question: Question) -> tuple[FloatArray, float]:
         """W of the labels, (labels, d), and the seconds of text encoding."""

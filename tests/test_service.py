@@ -217,11 +217,11 @@ def test_after_a_bad_image_the_others_of_its_request_are_not_decoded(
     failed = Event()
     decode = Engine.decode
 
-    def remember(engine: Engine, file: ImageFile, position: int = 0) -> Any:
+    def remember(engine: Engine, file: ImageFile, position: int, crops: bool) -> Any:
         decoded.append(file.filename)
         if position:
             assert failed.wait(10)
-        return decode(engine, file, position)
+        return decode(engine, file, position, crops)
 
     monkeypatch.setattr(Engine, "decode", remember)
 

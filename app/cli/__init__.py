@@ -10,6 +10,7 @@ import typer
 from app import __version__
 from app.cli import terminal
 from app.cli.classify import classify
+from app.cli.evaluate import evaluate
 from app.cli.index import index_app
 from app.cli.models import models_app
 from app.cli.serve import serve
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(classify)
+app.command()(evaluate)
 app.add_typer(index_app, name="index")
 app.add_typer(models_app, name="models")
 

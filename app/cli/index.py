@@ -183,12 +183,12 @@ def index_verify(
         if with_model:
             collection = Collection.open(directory, verify=False)
             encoder = load_model(
-            settings.model,
-            settings.pretrained,
-            settings.precision,
-            settings.device,
-            settings.onnx_cache,
-        )
+                settings.model,
+                settings.pretrained,
+                settings.precision,
+                settings.device,
+                settings.onnx_cache,
+            )
             collection.check_model(stamp(encoder))
             encode = encoder.encode_texts
         verified = verify(directory, encode, least_recall)

@@ -15,6 +15,9 @@ from app.xmore.retrieval import FloatArray
 
 Probabilities = npt.NDArray[np.float64]
 
+_WITH_VIEWS = 3
+"""Dimensions of an array that holds several views of each image."""
+
 IMAGE, TEXT = 0, 1
 """Columns of `confidences` and `weights`."""
 
@@ -129,6 +132,19 @@ def modality_weights(
     return weights
 
 
+def weigh(
+    confidences: Probabilities,
+    has_captions: npt.NDArray[np.bool_],
+    fusion: Fusion,
+    normalization: Normalization,
+) -> Probabilities:
+    """`modality_weights`, (images, 2), with all weight on the image where it has no captions."""
+    weights = np.tile((1.0, 0.0), (len(confidences), 1))
+    if has_captions.any():
+        weights[has_captions] = modality_weights(confidences[has_captions], fusion, normalization)
+    return weights
+
+
 def ensemble(
     image_embeddings: FloatArray,
     captions: Sequence[FloatArray],
@@ -140,7 +156,9 @@ def ensemble(
     """Fuse the image's vote with the captions' vote.
 
     Args:
-        image_embeddings: v, (images, d), unit-norm.
+        image_embeddings: v, (images, d), unit-norm; or several views of each image,
+            (images, views, d), whose votes are averaged: the marginal probability of ZERO (Farina
+            et al. 2024, arXiv 2405.18330).
         captions: one array (k, d) of caption embeddings an image; with k = 0 the image's answer is
             plain CLIP, whatever `fusion` says.
         labels: w_c, (labels, d), unit-norm, at least one.
@@ -149,14 +167,14 @@ def ensemble(
         normalization: how confidences become weights, where `fusion` is by confidence.
     """
     image = vote(image_embeddings, labels, logit_scale)
+    if image_embeddings.ndim == _WITH_VIEWS:
+        image = image.mean(axis=1)
     votes = [vote(t, labels, logit_scale) for t in captions]
     text = np.stack([captions_vote(p) for p in votes])
     confidences = np.stack([confidence(image), confidence(text)], axis=-1)
     has_captions = np.array([len(t) > 0 for t in captions])
     confidences[~has_captions, TEXT] = 0.0
-    weights = np.tile((1.0, 0.0), (len(confidences), 1))
-    if has_captions.any():
-        weights[has_captions] = modality_weights(confidences[has_captions], fusion, normalization)
+    weights = weigh(confidences, has_captions, fusion, normalization)
     fused = weights[:, [IMAGE]] * image + weights[:, [TEXT]] * text
     # Rounded weights may sum to a hair above 1.
     np.minimum(fused, 1.0, out=fused)

@@ -98,6 +98,7 @@ def retrieve(
     collection: CaptionCollection,
     k: int,
     candidates: int = CANDIDATES,
+    by_fit: bool = True,
 ) -> list[RetrievedCaptions]:
     """Cross-modal retrieval for a batch of images.
 
@@ -107,6 +108,9 @@ def retrieve(
         k: K, how many distinct captions to keep; 0 for none.
         candidates: M, how many entries to look at first. Where repeats leave fewer than K distinct
             captions, more are looked at until there are K or the collection ends.
+        by_fit: re-rank the candidates by cos(v, t_k); otherwise the first K stay in the order of
+            the search. For `pairs` the two differ much: the nearest image may have captions that
+            fit less.
 
     Returns:
         One entry an image; shorter than K only where the collection has fewer distinct captions.
@@ -116,12 +120,13 @@ def retrieve(
         return [_nothing(v) for v in image_embeddings]
     found = collection.search(image_embeddings, depth)
     return [
-        _retrieve_one(v, ids, collection, k) for v, ids in zip(image_embeddings, found, strict=True)
+        _retrieve_one(v, ids, collection, k, by_fit)
+        for v, ids in zip(image_embeddings, found, strict=True)
     ]
 
 
 def _retrieve_one(
-    v: FloatArray, ids: IdArray, collection: CaptionCollection, k: int
+    v: FloatArray, ids: IdArray, collection: CaptionCollection, k: int, by_fit: bool
 ) -> RetrievedCaptions:
     # FAISS marks a missing neighbour with -1, which would index the last caption.
     ids = ids[ids >= 0]
@@ -137,9 +142,13 @@ def _retrieve_one(
         kept = distinct(texts)
     if not kept:
         return _nothing(v)
+    if not by_fit:
+        kept = kept[:k]
     ids = ids[kept]
     texts = [texts[position] for position in kept]
     embeddings = collection.embeddings(ids)
+    if not by_fit:
+        return RetrievedCaptions(ids, texts, embeddings, embeddings @ v)
     order, similarities = rerank(v, embeddings, k)
     return RetrievedCaptions(
         ids[order], _take(texts, order), embeddings[order], similarities.astype(np.float32)

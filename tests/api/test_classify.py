@@ -11,7 +11,11 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from app.clip.crops import CROPS, crop
+from app.clip.labels import DEFAULT_TEMPLATE
+from app.engine import Engine
 from app.settings import Settings
+from app.xmore.ensemble import vote
 from tests.photos import encode, gradient
 from tests.serving import form
 
@@ -177,11 +181,39 @@ def test_any_unicode_is_a_label(client: TestClient, label: str) -> None:
     assert {p["label"] for p in answer["results"][0]["predictions"]} == {label, "dog"}
 
 
+def test_corners_of_the_image_vote_where_they_are_asked_for(
+    client: TestClient, tiny_engine: Engine
+) -> None:
+    photo = gradient(200, 150)
+    labels = ["cat", "dog", "fox"]
+    files = {"image": ("photo.png", encode(photo))}
+    data = {"labels": labels, "fusion": "image", "crops": "true"}
+    response = client.post("/v1/classify", data=data, files=files)
+    assert response.status_code == 200
+    model = tiny_engine.model
+    views = model.encode_images([model.pixels(crop(photo, n)) for n in range(CROPS)])
+    w = tiny_engine.labels.embed(labels, [DEFAULT_TEMPLATE])
+    expected = vote(views, w, model.logit_scale).mean(axis=0)
+    (result,) = response.json()["results"]
+    for prediction in result["predictions"]:
+        row = labels.index(prediction["label"])
+        assert prediction["image_probability"] == pytest.approx(expected[row], abs=1e-4)
+    alone = client.post("/v1/classify", data={**data, "crops": "false"}, files=files).json()
+    # What is retrieved is for the image itself.
+    assert [c["id"] for c in alone["results"][0]["captions"]] == [
+        c["id"] for c in result["captions"]
+    ]
+    before = {p["label"]: p["image_probability"] for p in alone["results"][0]["predictions"]}
+    assert any(
+        abs(before[p["label"]] - p["image_probability"]) > 1e-3 for p in result["predictions"]
+    )
+
+
 def test_unknown_fields_are_named(client: TestClient) -> None:
     status, problem = post(client, lables="cat", url="http://localhost/cat.jpg")
     assert status == 422
     assert [error["field"] for error in problem["errors"]] == ["lables", "url"]
-    assert "captions, fusion, image, index, labels" in problem["detail"]
+    assert "captions, crops, fusion, image, index, labels" in problem["detail"]
 
 
 @pytest.mark.parametrize(

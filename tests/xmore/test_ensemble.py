@@ -96,6 +96,18 @@ def test_an_image_without_captions_gets_plain_clip(
             np.testing.assert_allclose(out.probabilities[row], out.image[row])
 
 
+@given(cases(), st.integers(1, 4))
+def test_views_of_an_image_vote_by_the_mean_of_their_probabilities(case: Case, views: int) -> None:
+    v = unit(np.random.default_rng(2), len(case.images) * views).reshape(-1, views, DIM)
+    out = ensemble(v, case.captions, case.labels, case.scale)
+    each = [vote(v[:, view], case.labels, case.scale) for view in range(views)]
+    np.testing.assert_allclose(out.image, np.mean(each, axis=0), atol=1e-6)
+    case.images = v[:, 0]
+    if views == 1:
+        alone = case.run(Fusion.CONFIDENCE, Normalization.REQUEST)
+        np.testing.assert_allclose(out.probabilities, alone.probabilities, atol=1e-6)
+
+
 @given(cases())
 def test_mean_fusion_is_halfway_between_the_votes(case: Case) -> None:
     case.captions = [unit(np.random.default_rng(1), 3) for _ in case.captions]

@@ -1,0 +1,1 @@
+"""Readers of labelled image sets: folders, manifests, WebDataset shards, torchvision's sets."""
