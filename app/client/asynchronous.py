@@ -58,8 +58,10 @@ class AsyncClient:
         captions: int | None = None,
         fusion: FusionName | None = None,
         normalization: NormalizationName | None = None,
+        crops: bool | None = None,
         top_k: int | None = None,
         index: str | None = None,
+        votes: bool | None = None,
     ) -> Classification:
         """Classify one image, or a list of images in one request; see `Client.classify`.
 
@@ -76,8 +78,10 @@ class AsyncClient:
                 captions=captions,
                 fusion=fusion,
                 normalization=normalization,
+                crops=crops,
                 top_k=top_k,
                 index=index,
+                votes=votes,
             )
         )
 

@@ -70,8 +70,10 @@ class Client:
         captions: int | None = None,
         fusion: FusionName | None = None,
         normalization: NormalizationName | None = None,
+        crops: bool | None = None,
         top_k: int | None = None,
         index: str | None = None,
+        votes: bool | None = None,
     ) -> Classification:
         """Classify one image, or a list of images in one request.
 
@@ -84,8 +86,10 @@ class Client:
             captions: K, how many captions vote; 0 asks for plain CLIP.
             fusion: how the votes of image and captions become one.
             normalization: how confidences become weights.
+            crops: whether the corners of each image vote with it.
             top_k: how many predictions are returned for each image.
             index: the caption collection, by its name in `info().indexes`.
+            votes: whether each caption tells what it says on each label.
 
         Raises:
             BadImageError: an image cannot be read; nothing was asked.
@@ -100,8 +104,10 @@ class Client:
                 captions=captions,
                 fusion=fusion,
                 normalization=normalization,
+                crops=crops,
                 top_k=top_k,
                 index=index,
+                votes=votes,
             )
         )
 

@@ -69,8 +69,10 @@ def classify_call(
     captions: int | None,
     fusion: FusionName | None,
     normalization: NormalizationName | None,
+    crops: bool | None = None,
     top_k: int | None,
     index: str | None,
+    votes: bool | None = None,
 ) -> Call[Classification]:
     """`POST /v1/classify`; what is None is left to the service's default."""
     if isinstance(labels, str):
@@ -84,8 +86,10 @@ def classify_call(
         "captions": captions,
         "fusion": fusion,
         "normalization": normalization,
+        "crops": crops,
         "top_k": top_k,
         "index": index,
+        "votes": votes,
     }
     return Call("POST", "v1/classify", _CLASSIFICATION, _given(fields), images)
 

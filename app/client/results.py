@@ -45,11 +45,19 @@ class Modalities:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A retrieved caption: its row in the collection, and its cosine with what was searched."""
+    """A retrieved caption.
+
+    Attributes:
+        id: its row in the collection.
+        text: the caption.
+        similarity: its cosine with what was searched.
+        votes: its probability for each label, where `votes` were asked for.
+    """
 
     id: int
     text: str
     similarity: float
+    votes: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +170,7 @@ class Model:
         embed_dim: d.
         precision: number format of its weights.
         device: where it runs, `cpu` or `cuda`.
+        engine: what runs it, `torch` or `onnx`.
         threads: threads of one pass on the CPU.
         batch_size: most images of concurrent requests in one pass.
         decode_threads: images decoded at once.
@@ -172,6 +181,7 @@ class Model:
     embed_dim: int
     precision: str
     device: str
+    engine: str
     threads: int
     batch_size: int
     decode_threads: int

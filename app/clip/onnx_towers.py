@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn.functional import cosine_similarity
 
-from app.clip.model import ModelError
 from app.clip.trim import can_trim, encode_given, trim
+from app.clip.weights import ModelError
 
 try:
     import onnxruntime

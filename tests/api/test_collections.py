@@ -68,7 +68,7 @@ def search(client: TestClient, **data: Any) -> Any:
     return response.json()
 
 
-def classify(client: httpx.Client, **data: Any) -> Any:
+def classify(client: TestClient | httpx.Client, **data: Any) -> Any:
     fields = {"labels": ["cat", "dog"]} | data
     return client.post("/v1/classify", files=[("image", ("a.png", PNG))], data=fields)
 

@@ -58,6 +58,7 @@ INFO: dict[str, Any] = {
         "embed_dim": 16,
         "precision": "fp32",
         "device": "cpu",
+        "engine": "torch",
         "threads": 2,
         "batch_size": 8,
         "decode_threads": 2,

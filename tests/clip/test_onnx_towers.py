@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from app.clip.model import ClipModel, ModelError, load_model
+from app.clip.model import ClipModel, load_model
+from app.clip.weights import ModelError
 from app.settings import ROOT, InferenceEngine, Precision
 from tests.conftest import TINY_CONFIG
 from tests.photos import gradient
