@@ -158,7 +158,18 @@ CLASSIFY: Examples = {
     "no such collection": _UNKNOWN_COLLECTION,
     "no such field": parsing.unknown_fields(
         ["lables"],
-        ["captions", "fusion", "image", "index", "labels", "normalization", "template", "top_k"],
+        [
+            "captions",
+            "crops",
+            "fusion",
+            "image",
+            "index",
+            "labels",
+            "normalization",
+            "template",
+            "top_k",
+            "votes",
+        ],
     ),
 }
 

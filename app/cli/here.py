@@ -98,8 +98,8 @@ def answers(
 
 
 def _encode(engine: Engine, images: Sequence[DecodedImage]) -> EncodedImages:
-    v = engine.model.encode_images([image.pixels for image in images])
-    return EncodedImages([image.filename for image in images], v, Timings())
+    rows = engine.model.encode_images([view for image in images for view in image.views])
+    return EncodedImages.of(images, list(rows), Timings())
 
 
 def _in_order(

@@ -61,7 +61,6 @@ class AsyncClient:
         crops: bool | None = None,
         top_k: int | None = None,
         index: str | None = None,
-        votes: bool | None = None,
     ) -> Classification:
         """Classify one image, or a list of images in one request; see `Client.classify`.
 
@@ -81,7 +80,6 @@ class AsyncClient:
                 crops=crops,
                 top_k=top_k,
                 index=index,
-                votes=votes,
             )
         )
 

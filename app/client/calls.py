@@ -69,10 +69,9 @@ def classify_call(
     captions: int | None,
     fusion: FusionName | None,
     normalization: NormalizationName | None,
-    crops: bool | None = None,
+    crops: bool | None,
     top_k: int | None,
     index: str | None,
-    votes: bool | None = None,
 ) -> Call[Classification]:
     """`POST /v1/classify`; what is None is left to the service's default."""
     if isinstance(labels, str):
@@ -89,7 +88,6 @@ def classify_call(
         "crops": crops,
         "top_k": top_k,
         "index": index,
-        "votes": votes,
     }
     return Call("POST", "v1/classify", _CLASSIFICATION, _given(fields), images)
 

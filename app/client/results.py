@@ -51,13 +51,11 @@ class Caption:
         id: its row in the collection.
         text: the caption.
         similarity: its cosine with what was searched.
-        votes: its probability for each label, where `votes` were asked for.
     """
 
     id: int
     text: str
     similarity: float
-    votes: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,7 +258,12 @@ class Evaluation:
                 index=None, templates=name, k=0, rerank=True, crops=crops, method=Method.IMAGE
             )
             with cast_votes(
-                views[:crops], none, _NoCaptions(), w, self._model.logit_scale, self._cache
+                views[:crops],
+                none,
+                _NoCaptions(w.shape[1]),
+                w,
+                self._model.logit_scale,
+                self._cache,
             ) as votes:
                 found = answer(votes, sheet.targets, Method.IMAGE)
                 sheet.score(configuration, [found], plain)
@@ -303,13 +308,19 @@ class Evaluation:
         return firsts
 
 
+@dataclass(frozen=True, slots=True)
 class _NoCaptions:
-    """In place of a collection, where no caption votes."""
+    """In place of a collection, where no caption votes.
 
-    @staticmethod
-    def embeddings(ids: IdArray) -> FloatArray:
+    Attributes:
+        dim: d.
+    """
+
+    dim: int
+
+    def embeddings(self, ids: IdArray) -> FloatArray:
         """Nothing."""
-        return np.empty((len(ids), 0), np.float32)
+        return np.empty((len(ids), self.dim), np.float32)
 
 
 class _Sheet:

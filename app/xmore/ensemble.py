@@ -169,7 +169,8 @@ def ensemble(
     image = vote(image_embeddings, labels, logit_scale)
     if image_embeddings.ndim == _WITH_VIEWS:
         image = image.mean(axis=1)
-    votes = [vote(t, labels, logit_scale) for t in captions]
+    nobody = np.empty((0, len(labels)))
+    votes = [vote(t, labels, logit_scale) if len(t) else nobody for t in captions]
     text = np.stack([captions_vote(p) for p in votes])
     confidences = np.stack([confidence(image), confidence(text)], axis=-1)
     has_captions = np.array([len(t) > 0 for t in captions])

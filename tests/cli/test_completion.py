@@ -34,7 +34,7 @@ def completed(line: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("xmore ", ["serve", "classify", "index", "models"]),
+        ("xmore ", ["serve", "classify", "evaluate", "index", "models"]),
         ("xmore index ver", ["verify"]),
         ("xmore classify --la", ["--label", "--labels"]),
         ("xmore classify --format ", ["table", "jsonl", "csv", "json"]),
