@@ -113,9 +113,10 @@ def build_collection(
     try:
         # The system lets go of it when a process ends, however it ends.
         with FileLock(lock, timeout=0):
-            built = _build(sources, out, embedder, options, progress, say)
-            lock.unlink(missing_ok=True)
-            return built
+            try:
+                return _build(sources, out, embedder, options, progress, say)
+            finally:
+                lock.unlink(missing_ok=True)
     except Timeout:
         raise CollectionError(
             "another process is building a collection here; wait for it, or choose another --out",
