@@ -41,7 +41,7 @@ format: $(VENV)/.develop ## Format and mend what can be mended
 lock: $(VENV)/.develop ## Write the image's requirements.lock anew
 	$(BIN)/python -m tools.lock > requirements.lock
 
-bench: $(VENV)/.develop ## Measure against the targets (BENCH=--quick: a few minutes)
+bench: $(VENV)/.develop ## Measure against the targets (BENCH=--quick: the carried model, shorter)
 	$(BIN)/python -m benchmarks $(BENCH)
 
 docker: ## Build and run the container

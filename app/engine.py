@@ -15,7 +15,7 @@ from torch import Tensor
 from app.clip.crops import CROPS, crop
 from app.clip.decode import ImageError, decode_image
 from app.clip.labels import DEFAULT_TEMPLATE, LabelEncoder, fill, read_labels
-from app.clip.model import ClipModel, load_model
+from app.clip.model import ClipModel, load_chosen_model
 from app.clip.precision import precision_name
 from app.clip.prompt_store import SqlitePrompts
 from app.index.catalog import Catalog, NamedDirectory
@@ -263,13 +263,7 @@ class Engine:
         # The manifest is read first: a wrong path should not cost the loading of a model.
         places = [NamedDirectory(name, directory) for name, directory in settings.collections]
         catalog = Catalog.open(places, settings.verify_index)
-        model = load_model(
-            settings.model,
-            settings.pretrained,
-            settings.precision,
-            settings.device,
-            settings.onnx_cache,
-        )
+        model = load_chosen_model(settings)
         catalog.check_model(stamp(model))
         labels = LabelEncoder(
             model.encode_texts, settings.label_cache_size, _store(model, settings)

@@ -139,8 +139,8 @@ async def classify(
     crops: Annotated[
         bool,
         Form(
-            description="Let the four corners of each image vote with it. Often more accurate; "
-            "takes five passes of the image tower in place of one."
+            description="Let the four corners of each image vote with it; takes five passes of the "
+            "image tower in place of one."
         ),
     ] = False,
     top_k: Annotated[

@@ -77,7 +77,7 @@ def index_build(
     ] = False,
 ) -> None:
     """Build a caption collection for the model that will serve it; go on after a kill."""
-    from app.clip.model import load_model
+    from app.clip.model import load_chosen_model
     from app.embedder import ClipEmbedder
     from app.index.build import Options, build_collection
     from app.index.shard import Step
@@ -87,13 +87,7 @@ def index_build(
     settings = read_settings(model=model, pretrained=pretrained)
     with failures_in_words(), _building() as progress:
         found = detect(sources, Columns(text_column, image_column), images)
-        encoder = load_model(
-            settings.model,
-            settings.pretrained,
-            settings.precision,
-            settings.device,
-            settings.onnx_cache,
-        )
+        encoder = load_chosen_model(settings)
         task = progress.add_task("build", total=1.0, captions=0)
         embedded = 0
 
@@ -172,7 +166,7 @@ def index_verify(
     ] = 0.8,
 ) -> None:
     """Check a collection's files, counts, recall, and that captions fit their vectors."""
-    from app.clip.model import load_model
+    from app.clip.model import load_chosen_model
     from app.engine import stamp
     from app.index.collection import Collection
     from app.index.verify import verify
@@ -182,13 +176,7 @@ def index_verify(
         encode = None
         if with_model:
             collection = Collection.open(directory, verify=False)
-            encoder = load_model(
-                settings.model,
-                settings.pretrained,
-                settings.precision,
-                settings.device,
-                settings.onnx_cache,
-            )
+            encoder = load_chosen_model(settings)
             collection.check_model(stamp(encoder))
             encode = encoder.encode_texts
         verified = verify(directory, encode, least_recall)

@@ -110,12 +110,13 @@ class LabelEncoder:
     def look_up(self, labels: Sequence[str], templates: Sequence[str]) -> LabelSet:
         """What the cache knows of these labels."""
         key = tuple(labels), tuple(templates)
-        prompts = [fill(template, label) for label in labels for template in templates]
         with self._lock:
             embeddings = self._sets.get(key)
             if embeddings is not None:
-                self.hits += len(prompts)
+                self.hits += len(labels) * len(templates)
                 return LabelSet(*key, {}, (), embeddings)
+        prompts = [fill(template, label) for label in labels for template in templates]
+        with self._lock:
             known = self._known(prompts)
             missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
             self.hits += len(known)

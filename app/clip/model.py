@@ -23,7 +23,7 @@ from app.clip.precision import choose_device, choose_dtype
 from app.clip.preprocess import Preprocess, as_open_clip
 from app.clip.trim import EncodeText, trimmed_encode_text
 from app.clip.weights import ModelError, fetch, offline
-from app.settings import HUB, LOCAL_DIR, Device, InferenceEngine, Precision
+from app.settings import HUB, LOCAL_DIR, Device, InferenceEngine, Precision, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -193,6 +193,21 @@ def load_model(
     model.encode_images([model.pixels(Image.new("RGB", (width, height)))])
     model.encode_texts(["a photo"])
     return model
+
+
+def load_chosen_model(settings: Settings) -> ClipModel:
+    """The model that the settings name, where and how they say.
+
+    Raises:
+        ModelError: see `load_model`.
+    """
+    return load_model(
+        settings.model,
+        settings.pretrained,
+        settings.precision,
+        settings.device,
+        settings.onnx_cache,
+    )
 
 
 def _wants_quick_gelu(name: str, pretrained: str | None) -> bool:

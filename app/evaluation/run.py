@@ -12,7 +12,7 @@ from loky import cpu_count
 
 from app import __version__
 from app.clip.labels import LabelEncoder
-from app.clip.model import ClipModel, FloatArray, load_model
+from app.clip.model import ClipModel, FloatArray, load_chosen_model
 from app.clip.precision import precision_name
 from app.engine import stamp
 from app.evaluation import statistics
@@ -100,7 +100,7 @@ def load(
     collections = {collection.manifest.name: collection for collection in opened}
     if len(collections) < len(opened):
         raise CollectionError("two collections have the same name; build one with another --name")
-    model = load_model(settings.model, settings.pretrained, settings.precision, settings.device)
+    model = load_chosen_model(settings)
     for collection in opened:
         collection.check_model(stamp(model))
     return model, collections
