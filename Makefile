@@ -20,7 +20,7 @@ run: $(VENV)/.serve ## Serve on http://127.0.0.1:8000 (HOST=, PORT=)
 	$(BIN)/xmore serve --host $(HOST) --port $(PORT)
 
 test: $(VENV)/.develop ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/.develop ## Format, lint, types, Dockerfile, compose file, manifests, site
 	$(BIN)/ruff format --check

@@ -1,12 +1,14 @@
 """A tiny CLIP in open_clip's directory format and a collection made with it, for quick tests."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import pytest
 import torch
+from loky import cpu_count
 from safetensors.torch import save_file
 
 from app.clip.model import ClipModel, load_model
@@ -15,6 +17,18 @@ from app.engine import Engine
 from app.index.build import Options, build_collection
 from app.index.sources.detect import captions_in_memory
 from app.settings import Precision, Settings
+
+
+def _share_cores() -> None:
+    """Of several test processes, each takes its part of the cores, and so do those it starts."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    cores = max(1, cpu_count() // workers)
+    if workers > 1:
+        os.environ |= {"LOKY_MAX_CPU_COUNT": str(cores), "OMP_NUM_THREADS": str(cores)}
+        torch.set_num_threads(cores)
+
+
+_share_cores()
 
 TINY_CONFIG: dict[str, Any] = {
     "model_cfg": {

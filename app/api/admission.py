@@ -30,6 +30,7 @@ class Gate:
         self.aborted = asyncio.Event()
         self.depth = 0
         self.held_bytes = 0
+        self._inside = 0
 
     @contextmanager
     def enter(self, declared_bytes: int) -> Iterator["Ticket"]:
@@ -43,15 +44,15 @@ class Gate:
         if self.depth >= self._max_requests:
             raise too_many_requests(self.depth)
         ticket = Ticket(self)
-        self.depth += 1
+        self._inside += 1
         self._empty.clear()
         try:
             ticket.hold(declared_bytes)
             yield ticket
         finally:
-            self.held_bytes -= ticket.held_bytes
-            self.depth -= 1
-            if not self.depth:
+            ticket.give_back()
+            self._inside -= 1
+            if not self._inside:
                 self._empty.set()
 
     def has_room(self, more_bytes: int) -> bool:
@@ -76,7 +77,16 @@ class Ticket:
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
+        self._is_held = True
         self.held_bytes = 0
+        gate.depth += 1
+
+    def give_back(self) -> None:
+        """Let go of the place and the bytes, once."""
+        if self._is_held:
+            self._is_held = False
+            self._gate.depth -= 1
+            self._gate.held_bytes -= self.held_bytes
 
     def hold(self, total: int) -> None:
         """Hold `total` bytes if that is more than now.
@@ -151,7 +161,7 @@ class Admission:
             with self._gate.enter(declared_bytes) as ticket:
                 body = _Body(receive, ticket, self._max_bytes, self._body_timeout_s)
                 scope["state"]["body_tail"] = lambda: body.tail
-                await self._answer(scope, body, send)
+                await self._answer(scope, body, self._watched(send, body, ticket))
         except Problem as problem:
             await problem_response(problem)(scope, receive, send)
 
@@ -161,7 +171,7 @@ class Admission:
         Raises:
             Problem: 503, at a stop.
         """
-        answering = asyncio.ensure_future(self._app(scope, body.receive, self._watched(send, body)))
+        answering = asyncio.ensure_future(self._app(scope, body.receive, send))
         leaving = asyncio.create_task(body.wait_until_client_leaves())
         stopping_ = asyncio.create_task(self._gate.aborted.wait())
         try:
@@ -181,17 +191,20 @@ class Admission:
             raise stopping()
         scope["state"]["client_left"] = left
 
-    def _watched(self, send: Send, body: "_Body") -> Send:
-        """Sending that tells the body of its end, and gives up on a client that does not read."""
+    def _watched(self, send: Send, body: "_Body", ticket: Ticket) -> Send:
+        """Sending that tells body and gate of the end, and gives up on who does not read."""
 
         async def limited(message: Message) -> None:
-            if message["type"] == "http.response.body" and not message.get("more_body", False):
-                body.answered = True
+            is_last = message["type"] == "http.response.body" and not message.get("more_body")
+            body.answered |= is_last
             try:
                 async with asyncio.timeout(self._body_timeout_s):
                     await send(message)
             except TimeoutError:
                 raise _ClientStalledError from None
+            if is_last:
+                # At once: a client that has its answer may ask again, and needs the place.
+                ticket.give_back()
 
         return limited
 

@@ -44,16 +44,19 @@ def answers(
         ValueError: `url` is no address.
     """
     with asyncio.Runner() as runner:
+        # Where nothing answers at all, nobody should wait for long to hear so.
+        limits = runner.run(_limits(AsyncClient(url, api_key=api_key)))
         client = AsyncClient(url, api_key=api_key, retries=_RETRIES)
         try:
-            sender = _Sender(client, asked, runner.run(_limits(client)), warn)
+            sender = _Sender(client, asked, limits, warn)
             yield from sender.answers(runner, paths)
         finally:
             runner.run(client.aclose())
 
 
 async def _limits(client: AsyncClient) -> Limits:
-    return (await client.info()).limits
+    async with client:
+        return (await client.info()).limits
 
 
 class _Sender:
