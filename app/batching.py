@@ -1,4 +1,4 @@
-"""The inference worker: one thread that computes what concurrent requests ask for, in batches.
+"""The inference worker: computes what concurrent requests ask for, in batches.
 
 While one batch is computed, what comes in meanwhile gathers for the next. So an idle server never
 waits, and a busy one shares its passes.
@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 Row = TypeVar("Row")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class _Order(Generic[Item, Row]):
     items: Sequence[Item]
     rows: list[Row] = field(default_factory=list)
     seconds: float = 0.0
+    in_batch: bool = False
     future: Future[Computed[Row]] = field(default_factory=Future)
 
     @property
@@ -85,9 +87,16 @@ class Lane(Generic[Item, Row]):
             return sum(order.left for order in self._orders)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to compute that is not being computed."""
+        with self._lock:
+            return not self._free()
+
+    @property
     def is_full(self) -> bool:
         """Whether a batch could not become larger by waiting."""
-        return self.waiting >= self._limit
+        with self._lock:
+            return sum(order.left for order in self._free()) >= self._limit
 
     def put(self, items: Sequence[Item]) -> Future[Computed[Row]]:
         """Let items wait for their batch; cancelling the future takes them out."""
@@ -103,11 +112,14 @@ class Lane(Generic[Item, Row]):
         """Compute one batch; False where nothing waited.
 
         A batch that fails is computed again for each request alone, so that a failure is that of
-        the request whose items bring it about.
+        the request whose items bring it about. Several threads may take turns at once: an order is
+        never in two batches.
         """
         with self._lock:
             self._forget_done()
             shares = self._shares()
+            for order, _ in shares:
+                order.in_batch = True
         if not shares:
             return False
         try:
@@ -118,8 +130,14 @@ class Lane(Generic[Item, Row]):
             else:
                 self._run_each_alone(shares)
         with self._lock:
+            for order, _ in shares:
+                order.in_batch = False
             self._forget_done()
         return True
+
+    def _free(self) -> list[_Order[Item, Row]]:
+        """The orders that no batch holds, oldest first."""
+        return [order for order in self._orders if not order.in_batch]
 
     def _forget_done(self) -> None:
         """Let go of the orders that are answered or whose request has gone."""
@@ -131,7 +149,7 @@ class Lane(Generic[Item, Row]):
         The oldest share them equally; what one does not need, the others get. So a long order
         neither holds up short ones nor is held up by them.
         """
-        oldest = sorted(list(self._orders)[: self._limit], key=lambda order: order.left)
+        oldest = sorted(self._free()[: self._limit], key=lambda order: order.left)
         shares = []
         room = self._limit
         for position, order in enumerate(oldest):
@@ -160,35 +178,62 @@ class Lane(Generic[Item, Row]):
 
 
 class Worker:
-    """One thread that takes turns between its lanes.
+    """Threads that take turns between lanes.
 
-    Unlike an executor of the standard library it gathers batches, it says how long the one at hand
-    has been running, and one that never ends does not keep the process from ending.
+    The first thread alone serves a quiet service, where each batch can have every core. The others
+    come in where it is crowded: batches side by side, each on a core of its own, wait less for each
+    other than the cores that share a batch do.
+
+    Unlike an executor of the standard library it gathers batches, it says how long the ones at hand
+    have been running, and one that never ends does not keep the process from ending.
     """
 
-    def __init__(
-        self,
-        name: str,
-        lanes: Sequence[Lane[Any, Any]],
-        initialize: Callable[[], object] = lambda: None,
-        wait_s: float = 0.0,
-    ) -> None:
-        """Start the thread.
+    def __init__(self, name: str, wait_s: float = 0.0) -> None:
+        """Start the first thread.
 
         Args:
-            name: of the thread.
-            lanes: served one batch each in turn.
-            initialize: called in the thread before the first batch.
+            name: of the threads.
             wait_s: how long an idle worker lets a batch gather before it begins.
         """
-        self._lanes = lanes
-        self._initialize = initialize
+        self._name = name
         self._wait_s = wait_s
+        self._calls = Lane[Callable[[], Any], Any](lambda calls: [call() for call in calls], 1)
+        self._lanes: Sequence[Lane[Any, Any]] = ()
+        self._is_crowded: Callable[[], bool] = lambda: False
+        self._begin: Callable[[bool], object] = lambda _: None
         self._changed = Condition()
         self._closed = False
-        self._busy_since: float | None = None
-        self._thread = Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+        self._busy_since: dict[int, float] = {}
+        self._threads: list[Thread] = []
+        self._start_thread()
+
+    def serve(
+        self,
+        lanes: Sequence[Lane[Any, Any]],
+        threads: int = 1,
+        is_crowded: Callable[[], bool] = lambda: False,
+        begin: Callable[[bool], object] = lambda _: None,
+    ) -> None:
+        """Begin to serve.
+
+        Args:
+            lanes: served one batch each in turn.
+            threads: most batches at once, at least one.
+            is_crowded: whether several batches are worth having at once now.
+            begin: called in the thread before each batch, with whether it is crowded.
+        """
+        with self._changed:
+            self._lanes, self._is_crowded, self._begin = lanes, is_crowded, begin
+        while len(self._threads) < threads:
+            self._start_thread()
+
+    def call(self, function: Callable[[], T]) -> Future[Computed[T]]:
+        """Call a function in the first thread, between two batches; its result is the only row.
+
+        Raises:
+            RuntimeError: the worker was closed.
+        """
+        return self.submit(self._calls, [function])
 
     def submit(self, lane: Lane[Item, Row], items: Sequence[Item]) -> Future[Computed[Row]]:
         """Let items wait in one of the lanes; those of a cancelled future are dropped.
@@ -200,49 +245,72 @@ class Worker:
             if self._closed:
                 raise RuntimeError("the worker is closed")
             future = lane.put(items)
-            self._changed.notify()
+            self._changed.notify_all()
         return future
 
     @property
     def busy_s(self) -> float:
-        """Seconds that the batch at hand has been running; 0 where there is none."""
-        since = self._busy_since
-        return 0.0 if since is None else monotonic() - since
+        """Seconds that the longest of the batches at hand has been running; 0 without any."""
+        began = list(self._busy_since.values())
+        return monotonic() - min(began) if began else 0.0
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread is there to take work."""
-        return self._thread.is_alive() and not self._closed
+        """Whether all threads are there to take work."""
+        return all(thread.is_alive() for thread in self._threads) and not self._closed
 
     def close(self, patience_s: float) -> bool:
         """Take no more work, finish what waits; False if that takes longer than `patience_s`."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join(patience_s)
-        return not self._thread.is_alive()
+            self._changed.notify_all()
+        end = monotonic() + patience_s
+        for thread in self._threads:
+            thread.join(max(0.0, end - monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
-    def _work(self) -> None:
-        self._initialize()
-        while self._await_work():
-            worked = True
-            while worked:
-                worked = False
-                for lane in self._lanes:
-                    self._busy_since = monotonic()
-                    worked |= lane.turn()
-                    self._busy_since = None
+    def _start_thread(self) -> None:
+        number = len(self._threads)
+        thread = Thread(target=self._work, args=(number,), name=self._name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
-    def _await_work(self) -> bool:
-        """Sleep until something waits; False once nothing ever will."""
+    def _work(self, number: int) -> None:
+        while self._await_work(number):
+            while self._take_turns(number):
+                continue
+
+    def _take_turns(self, number: int) -> bool:
+        """One batch of each lane; False where none had anything to do."""
+        worked = [self._turn(number, lane) for lane in self._lanes_of(number)]
+        return any(worked)
+
+    def _turn(self, number: int, lane: Lane[Any, Any]) -> bool:
+        if lane.is_idle or not self._may_work(number):
+            return False
+        self._busy_since[number] = monotonic()
+        try:
+            self._begin(self._is_crowded())
+            return lane.turn()
+        finally:
+            del self._busy_since[number]
+
+    def _lanes_of(self, number: int) -> Sequence[Lane[Any, Any]]:
+        return self._lanes if number else (self._calls, *self._lanes)
+
+    def _may_work(self, number: int) -> bool:
+        return number == 0 or self._is_crowded()
+
+    def _await_work(self, number: int) -> bool:
+        """Sleep until something waits for this thread; False once nothing ever will."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._any_waits())
+            self._changed.wait_for(lambda: self._closed or self._has_work(number))
             if self._wait_s and not self._closed:
-                self._changed.wait_for(self._need_not_wait, self._wait_s)
-            return not self._closed or self._any_waits()
+                self._changed.wait_for(lambda: self._need_not_wait(number), self._wait_s)
+            return not self._closed or self._has_work(number)
 
-    def _any_waits(self) -> bool:
-        return any(lane.waiting for lane in self._lanes)
+    def _has_work(self, number: int) -> bool:
+        return self._may_work(number) and not all(lane.is_idle for lane in self._lanes_of(number))
 
-    def _need_not_wait(self) -> bool:
-        return self._closed or any(lane.is_full for lane in self._lanes)
+    def _need_not_wait(self, number: int) -> bool:
+        return self._closed or any(lane.is_full for lane in self._lanes_of(number))

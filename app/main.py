@@ -1,8 +1,10 @@
 """`create_app`: wires settings, engine, service and routes into one application."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -16,9 +18,10 @@ from app.api.collections import router as collections_router
 from app.api.limits import form_limits
 from app.api.routes import router
 from app.api.telemetry import Telemetry
+from app.batching import Worker
 from app.engine import Engine
 from app.metrics import Metrics
-from app.service import Service
+from app.service import Service, inference_worker
 from app.settings import Settings
 from app.signals import reload_on_hangup
 
@@ -37,21 +40,30 @@ the examples ask about. Errors are `application/problem+json` (RFC 9457).
 
 
 def create_app(
-    settings: Settings | None = None, load_engine: Callable[[Settings], Engine] = Engine.load
+    settings: Settings | None = None,
+    load_engine: Callable[[Settings], Engine] = Engine.load,
+    worker: Worker | None = None,
 ) -> FastAPI:
     """Make the application; the engine is loaded when it starts.
 
     Args:
         settings: read from the environment if not given.
-        load_engine: how to make the engine; tests give a small one.
+        load_engine: how to make the engine; called in the worker's thread.
+        worker: does all inference; made when the application starts if not given.
     """
     settings = settings or Settings()
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        engine = await run_in_threadpool(load_engine, settings)
-        service = Service(engine, settings, metrics)
+        inference = worker or inference_worker(settings)
+        loading = asyncio.wrap_future(inference.call(partial(load_engine, settings)))
+        try:
+            (engine,) = (await loading).rows
+        except BaseException:
+            inference.close(patience_s=0)
+            raise
+        service = Service(engine, settings, metrics, inference)
         metrics.watch_labels(engine.labels)
         app.state.service = service
         with reload_on_hangup(service):

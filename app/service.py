@@ -23,7 +23,7 @@ from app.engine import (
     Timings,
 )
 from app.metrics import Metrics
-from app.settings import Settings
+from app.settings import InferenceEngine, Settings
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -31,29 +31,45 @@ Row = TypeVar("Row")
 
 _CLOSE_PATIENCE_S = 5.0
 _TEXT_BATCH = 64
+_MOST_PARALLEL_BATCHES = 8
 
 
 class TooSlowError(Exception):
     """A request took longer than it may; the message says how long that is."""
 
 
+def inference_worker(settings: Settings) -> Worker:
+    """The worker that a service computes in, and that its engine is to be loaded in."""
+    return Worker("inference", settings.batch_wait_ms / 1000)
+
+
 class Service:
     """Answers requests without ever blocking the event loop.
 
-    Images are decoded in a small pool. One worker encodes, because the model's own threads already
-    use every core: two forward passes at once would only wait for each other. It takes the images
-    and the unknown prompts of all requests that wait, a batch of each in turn. What follows, the
-    method's two steps, runs in a pool again.
+    Images are decoded in a small pool. One worker encodes the images and the unknown prompts of all
+    requests that wait, a batch of each in turn: a request that is alone has every core for its
+    pass, several share them. What follows, the method's two steps, runs in a pool again.
     """
 
-    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, engine: Engine, settings: Settings, metrics: Metrics, worker: Worker
+    ) -> None:
+        """Make it ready.
+
+        Args:
+            engine: loaded in the worker's thread: each thread that computes has OpenMP threads of
+                its own, and once there are more of them than cores, they sleep at every step.
+            settings: pools, batches and time limits.
+            metrics: told of batches and answers.
+            worker: closed together with the service.
+        """
         self.engine = engine
         self._request_timeout_s = settings.request_timeout_s
         self._stuck_after_s = settings.stuck_after_s
         self._metrics = metrics
         self.decode_threads = settings.decode_threads or engine.threads
-        self._decoders = ThreadPoolExecutor(self.decode_threads, "decode", _compute_on_one_thread)
-        self._answerers = ThreadPoolExecutor(engine.threads, "answer", _compute_on_one_thread)
+        self._decoders = ThreadPoolExecutor(self.decode_threads, "decode", _compute_on, (1,))
+        self._answerers = ThreadPoolExecutor(engine.threads, "answer", _compute_on, (1,))
         self._images = Lane[Tensor, FloatArray](
             lambda pixels: list(engine.model.encode_images(pixels)),
             settings.batch_size,
@@ -65,12 +81,16 @@ class Service:
             _TEXT_BATCH,
             metrics.batches("text"),
         )
-        self._worker = Worker(
-            "inference",
+        self._worker = worker
+        self._under_way = 0
+        self.parallel_batches = _parallel_batches(engine, settings)
+        worker.serve(
             [self._images, self._prompts, self._texts],
-            # torch keeps its number of threads per calling thread.
-            partial(torch.set_num_threads, engine.threads),
-            settings.batch_wait_ms / 1000,
+            self.parallel_batches,
+            lambda: self._under_way > 1,
+            lambda crowded: _compute_on(
+                engine.threads // self.parallel_batches if crowded else engine.threads
+            ),
         )
         metrics.watch_waiting("image", [self._images])
         metrics.watch_waiting("text", [self._prompts, self._texts])
@@ -87,7 +107,7 @@ class Service:
             UnknownCollectionError: the question names a collection that is not open.
         """
         chosen = self.engine.choose(question.index)
-        async with self._time_limit():
+        async with self._request():
             encoding = asyncio.ensure_future(self._encode(files, question.crops))
             embedding = asyncio.ensure_future(self._embed(question))
             with _ending_together([encoding, embedding]):
@@ -108,7 +128,7 @@ class Service:
             UnknownCollectionError: no collection of this name is open.
         """
         chosen = self.engine.choose(index)
-        async with self._time_limit():
+        async with self._request():
             if isinstance(query, str):
                 embedding = (await self._submit(self._texts, [query])).rows[0]
             else:
@@ -167,7 +187,9 @@ class Service:
         return done
 
     @asynccontextmanager
-    async def _time_limit(self) -> AsyncIterator[None]:
+    async def _request(self) -> AsyncIterator[None]:
+        """One request more is under way, for as long as it may take."""
+        self._under_way += 1
         try:
             async with asyncio.timeout(self._request_timeout_s) as limit:
                 yield
@@ -177,12 +199,27 @@ class Service:
             raise TooSlowError(
                 f"The request took longer than {self._request_timeout_s:g} seconds."
             ) from error
+        finally:
+            self._under_way -= 1
 
 
-def _compute_on_one_thread() -> None:
-    """Each thread of a pool would otherwise make as many more as there are cores."""
-    torch.set_num_threads(1)
-    faiss.omp_set_num_threads(1)
+def _parallel_batches(engine: Engine, settings: Settings) -> int:
+    """How many batches at once; a GPU, and ONNX Runtime's own threads, want one after another."""
+    if engine.model.device.type != "cpu" or engine.model.engine is InferenceEngine.ONNX:
+        return 1
+    return min(engine.threads, settings.parallel_batches or _MOST_PARALLEL_BATCHES)
+
+
+def _compute_on(threads: int) -> None:
+    """Let torch and FAISS compute on so many threads whenever the calling thread asks them to.
+
+    Otherwise each thread of a pool would make as many more as there are cores.
+    """
+    # When a thread computes for the first time, torch gives it the number that any thread set
+    # last. To ask for the number counts as that first time.
+    torch.get_num_threads()
+    torch.set_num_threads(threads)
+    faiss.omp_set_num_threads(threads)
 
 
 def _run(pool: ThreadPoolExecutor, call: Callable[[], T]) -> asyncio.Future[T]:

@@ -138,7 +138,17 @@ class Settings(BaseSettings):
             le=1024,
             description="Most images that one pass takes, of as many requests as wait.",
         ),
-    ] = 16
+    ] = 8
+    parallel_batches: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1024,
+            description="Most passes at once while several requests are under way, each on its "
+            "part of `threads`; 1: one after another on all of them; 0 takes up to 8, or 1 where "
+            "a GPU or ONNX Runtime computes.",
+        ),
+    ] = 0
     batch_wait_ms: Annotated[
         float,
         Field(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Event, current_thread
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -37,6 +38,18 @@ class Doubling:
 @pytest.fixture
 def doubling() -> Doubling:
     return Doubling()
+
+
+def working(name: str, *lanes: Lane[Any, Any], wait_s: float = 0.0) -> Worker:
+    worker = Worker(name, wait_s)
+    worker.serve(lanes)
+    return worker
+
+
+def crowded(threads: int, *lanes: Lane[Any, Any]) -> Worker:
+    worker = Worker("worker")
+    worker.serve(lanes, threads, is_crowded=lambda: True)
+    return worker
 
 
 @given(
@@ -83,7 +96,7 @@ def test_seconds_are_those_of_the_passes_it_had_a_part_in(doubling: Doubling) ->
 
 def test_what_comes_during_one_pass_shares_the_next(doubling: Doubling) -> None:
     lane = Lane(doubling, 16)
-    worker = Worker("worker", [lane])
+    worker = working("worker", lane)
     doubling.hold()
     first = worker.submit(lane, [1])
     assert doubling.begun.wait(10)
@@ -98,7 +111,7 @@ def test_what_comes_during_one_pass_shares_the_next(doubling: Doubling) -> None:
 
 def test_an_idle_worker_begins_at_once_unless_told_to_wait(doubling: Doubling) -> None:
     lane = Lane(doubling, 3)
-    worker = Worker("worker", [lane], wait_s=60)
+    worker = working("worker", lane, wait_s=60)
     waiting = [worker.submit(lane, [1]), worker.submit(lane, [2])]
     assert not wait(waiting, 0.05).done
     full = worker.submit(lane, [3])
@@ -109,7 +122,7 @@ def test_an_idle_worker_begins_at_once_unless_told_to_wait(doubling: Doubling) -
 
 def test_lanes_take_turns(doubling: Doubling) -> None:
     texts, images = Lane(doubling, 2), Lane(doubling, 2)
-    worker = Worker("worker", [texts, images])
+    worker = working("worker", texts, images)
     doubling.hold()
     held = worker.submit(images, [0])
     assert doubling.begun.wait(10)
@@ -123,7 +136,7 @@ def test_lanes_take_turns(doubling: Doubling) -> None:
 
 def test_an_order_whose_client_has_gone_costs_nothing(doubling: Doubling) -> None:
     lane = Lane(doubling, 2)
-    worker = Worker("worker", [lane])
+    worker = working("worker", lane)
     doubling.hold()
     leaver = worker.submit(lane, [1, 2, 3, 4])
     assert doubling.begun.wait(10)
@@ -156,7 +169,7 @@ def test_the_worker_outlives_any_failure(error: BaseException) -> None:
         return [1]
 
     lane = Lane(fail, 1)
-    worker = Worker("worker", [lane])
+    worker = working("worker", lane)
     assert worker.submit(lane, [1]).exception(10) is error
     assert worker.submit(lane, [0]).result(10).rows == [1]
     assert worker.is_alive
@@ -165,11 +178,56 @@ def test_the_worker_outlives_any_failure(error: BaseException) -> None:
 
 def test_many_threads_submit_at_once_and_nothing_is_lost(doubling: Doubling) -> None:
     lane = Lane(doubling, 7)
-    worker = Worker("the-worker", [lane])
+    worker = working("the-worker", lane)
     with ThreadPoolExecutor(8) as pool:
         futures = list(pool.map(lambda n: worker.submit(lane, [n + 20]), range(500)))
     assert [future.result(10).rows for future in futures] == [[2 * (n + 20)] for n in range(500)]
     assert doubling.thread == "the-worker"
+    assert worker.close(10)
+
+
+def test_where_it_is_crowded_batches_are_computed_side_by_side(doubling: Doubling) -> None:
+    lane = Lane(doubling, 1)
+    worker = crowded(2, lane)
+    doubling.hold()
+    first = worker.submit(lane, [1])
+    assert doubling.begun.wait(10)
+    doubling.begun.clear()
+    second = worker.submit(lane, [2])
+    assert doubling.begun.wait(10)
+    third = worker.submit(lane, [3])
+    assert not wait([first, second, third], 0.05).done
+    assert not lane.is_idle
+    doubling.go_on.set()
+    assert [future.result(10).rows for future in (first, second, third)] == [[2], [4], [6]]
+    assert worker.close(10)
+    assert lane.is_idle
+
+
+def test_a_quiet_service_is_served_by_the_first_thread_alone(doubling: Doubling) -> None:
+    lane = Lane(doubling, 1)
+    worker = Worker("worker")
+    told: list[bool] = []
+    worker.serve([lane], 2, is_crowded=lambda: False, begin=told.append)
+    doubling.hold()
+    futures = [worker.submit(lane, [1]), worker.submit(lane, [2])]
+    assert doubling.begun.wait(10)
+    doubling.begun.clear()
+    assert not doubling.begun.wait(0.05)
+    doubling.go_on.set()
+    assert [future.result(10).rows for future in futures] == [[2], [4]]
+    assert told == [False, False]
+    assert worker.close(10)
+
+
+def test_no_order_is_in_two_batches_at_once(doubling: Doubling) -> None:
+    lane = Lane(doubling, 3)
+    worker = crowded(4, lane)
+    orders = [list(range(20, 20 + size)) for size in (1, 40, 7, 0, 25, 3) * 5]
+    futures = [worker.submit(lane, order) for order in orders]
+    for future, order in zip(futures, orders, strict=True):
+        assert future.result(10).rows == [2 * item for item in order]
+    assert sum(map(len, doubling.batches)) == sum(map(len, orders))
     assert worker.close(10)
 
 
@@ -181,7 +239,7 @@ def test_nothing_asked_is_answered_at_once(doubling: Doubling) -> None:
 
 def test_a_closed_worker_finishes_what_it_has_and_takes_no_more(doubling: Doubling) -> None:
     lane = Lane(doubling, 2)
-    worker = Worker("worker", [lane])
+    worker = working("worker", lane)
     futures = [worker.submit(lane, [1, 2, 3]) for _ in range(5)]
     assert worker.close(10)
     assert worker.close(10)
@@ -193,10 +251,21 @@ def test_a_closed_worker_finishes_what_it_has_and_takes_no_more(doubling: Doubli
 
 def test_closing_does_not_wait_for_ever(doubling: Doubling) -> None:
     lane = Lane(doubling, 2)
-    worker = Worker("worker", [lane])
+    worker = working("worker", lane)
     doubling.hold()
     stuck = worker.submit(lane, [1])
     assert not worker.close(0.01)
     doubling.go_on.set()
     assert stuck.result(10).rows == [2]
+    assert worker.close(10)
+
+
+def test_a_call_runs_in_the_thread_of_the_batches(doubling: Doubling) -> None:
+    lane = Lane(doubling, 4)
+    worker = working("the-worker", lane)
+    (name,) = worker.call(lambda: current_thread().name).result(10).rows
+    assert worker.submit(lane, [1]).result(10).rows == [2]
+    assert doubling.thread == name == "the-worker"
+    with pytest.raises(ZeroDivisionError):
+        worker.call(lambda: 1 // 0).result(10)
     assert worker.close(10)

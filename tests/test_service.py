@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from threading import Event
+from threading import Barrier, Event
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor
 
+from app.batching import Worker
 from app.clip.labels import LabelEncoder
 from app.clip.model import ClipModel
 from app.engine import BadImageError, Classification, Engine, ImageFile, Question
@@ -24,7 +26,7 @@ BAD = ImageFile("bad.png", b"not an image")
 
 
 def make_service(engine: Engine, **settings: Any) -> Service:
-    return Service(engine, Settings(**settings), Metrics())
+    return Service(engine, Settings(**settings), Metrics(), Worker("inference"))
 
 
 @pytest.fixture
@@ -162,6 +164,32 @@ def test_requests_that_wait_together_share_a_pass(held: Held) -> None:
 
     asyncio.run(ask())
     assert held.images == [1, 6]
+
+
+def test_a_lone_request_has_every_thread_and_several_share_them(
+    monkeypatch: pytest.MonkeyPatch, tiny_engine: Engine
+) -> None:
+    threads: list[int] = []
+    together = Barrier(2)
+    encode = ClipModel.encode_images
+
+    def look(model: ClipModel, pixels: Sequence[Tensor]) -> Any:
+        threads.append(torch.get_num_threads())
+        if len(pixels) == 1:
+            # Only batches side by side get past it.
+            together.wait(10)
+        return encode(model, pixels)
+
+    monkeypatch.setattr(ClipModel, "encode_images", look)
+    service = make_service(replace(tiny_engine, threads=4), parallel_batches=2, batch_size=2)
+
+    async def ask() -> None:
+        await service.classify([GOOD, GOOD], QUESTION)
+        await asyncio.gather(*(service.classify([GOOD], QUESTION) for _ in range(2)))
+
+    asyncio.run(ask())
+    assert threads == [4, 2, 2]
+    assert service.close()
 
 
 def test_it_works_until_it_is_closed(tiny_engine: Engine) -> None:

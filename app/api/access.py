@@ -54,7 +54,7 @@ class Keys:
             raise unauthorized()
 
 
-def require_key(
+async def require_key(
     request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 ) -> None:
     """A dependency that checks the key and puts it into the OpenAPI document.

@@ -159,7 +159,7 @@ def _ends(request: Request, boundary: bytes) -> bool:
     return b"--%b--" % boundary in request.state.body_tail()
 
 
-def require_json(request: Request) -> None:
+async def require_json(request: Request) -> None:
     """A dependency of routes that take JSON.
 
     Raises:

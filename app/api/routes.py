@@ -43,13 +43,13 @@ from app.xmore.ensemble import Fusion, Normalization
 router = APIRouter()
 
 
-def get_settings(request: Request) -> Settings:
+async def get_settings(request: Request) -> Settings:
     """The settings that the application was made with."""
     settings: Settings = request.app.state.settings
     return settings
 
 
-def get_service(request: Request) -> Service:
+async def get_service(request: Request) -> Service:
     """The service, once it is ready.
 
     Raises:
@@ -236,6 +236,7 @@ async def info(service: ServiceDependency, settings: SettingsDependency) -> Info
             engine=model.engine,
             threads=service.engine.threads,
             batch_size=settings.batch_size,
+            parallel_batches=service.parallel_batches,
             decode_threads=service.decode_threads,
         ),
         index=indexes[0],

@@ -323,9 +323,17 @@ class ModelInfo(BaseModel):
     engine: Annotated[
         InferenceEngine, Field(description="What runs the model.", examples=["torch"])
     ]
-    threads: Annotated[Limit, Field(description="Threads of one pass on the CPU.", examples=[4])]
+    threads: Annotated[
+        Limit, Field(description="Threads on the CPU, of all passes together.", examples=[4])
+    ]
     batch_size: Annotated[
         Limit, Field(description="Most images of concurrent requests in one pass.", examples=[32])
+    ]
+    parallel_batches: Annotated[
+        Limit,
+        Field(
+            description="Most passes at once, while several requests are under way.", examples=[4]
+        ),
     ]
     decode_threads: Annotated[Limit, Field(description="Images decoded at once.", examples=[4])]
 

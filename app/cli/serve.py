@@ -1,6 +1,7 @@
 """`xmore serve`."""
 
 from contextlib import suppress
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -19,13 +20,15 @@ def serve(
     from app.engine import Engine
     from app.main import create_app
     from app.server import Server
+    from app.service import inference_worker
 
     settings = read_settings(host=host, port=port)
     logs.configure(settings.log_level)
     # Loaded before the server is made: what cannot be loaded is told in one line.
+    worker = inference_worker(settings)
     with failures_in_words():
-        engine = Engine.load(settings)
-    server = Server(create_app(settings, lambda _: engine), settings)
+        (engine,) = worker.call(partial(Engine.load, settings)).result().rows
+    server = Server(create_app(settings, lambda _: engine, worker), settings)
     # uvicorn exits with a number of its own; the log has said why.
     with suppress(SystemExit):
         server.run()

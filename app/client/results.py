@@ -169,8 +169,9 @@ class Model:
         precision: number format of its weights.
         device: where it runs, `cpu` or `cuda`.
         engine: what runs it, `torch` or `onnx`.
-        threads: threads of one pass on the CPU.
+        threads: threads on the CPU, of all passes together.
         batch_size: most images of concurrent requests in one pass.
+        parallel_batches: most passes at once, while several requests are under way.
         decode_threads: images decoded at once.
     """
 
@@ -182,6 +183,7 @@ class Model:
     engine: str
     threads: int
     batch_size: int
+    parallel_batches: int
     decode_threads: int
 
 

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from app.batching import Worker
 from app.clip.model import ClipModel
 from app.embedder import ClipEmbedder
 from app.engine import Engine
@@ -222,7 +223,7 @@ def swap_under_load(several: httpx.Client, tmp_path: Path, tiny_model: ClipModel
 def test_a_hangup_reloads(
     two: Settings, tmp_path: Path, tiny_model: ClipModel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    service = Service(Engine.load(two), two, Metrics())
+    service = Service(Engine.load(two), two, Metrics(), Worker("inference"))
 
     def wait_for(logged: str) -> None:
         for _ in range(3000):

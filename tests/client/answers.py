@@ -61,6 +61,7 @@ INFO: dict[str, Any] = {
         "engine": "torch",
         "threads": 2,
         "batch_size": 8,
+        "parallel_batches": 2,
         "decode_threads": 2,
     },
     "index": _INDEX,
