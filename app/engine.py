@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from loky import cpu_count
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from app.clip.crops import CROPS, crop
@@ -260,6 +261,8 @@ class Engine:
         """
         threads = settings.threads or cpu_count()
         torch.set_num_threads(threads)
+        # numpy's products here are small; its threads would go on spinning beside torch's.
+        threadpool_limits(1, "blas")
         # The manifest is read first: a wrong path should not cost the loading of a model.
         places = [NamedDirectory(name, directory) for name, directory in settings.collections]
         catalog = Catalog.open(places, settings.verify_index)
@@ -397,18 +400,17 @@ def stamp(model: ClipModel) -> ModelStamp:
 def _image_result(
     filename: str, row: int, fused: Ensemble, captions: RetrievedCaptions, question: Question
 ) -> ImageResult:
-    p, p_image, p_text = fused.probabilities[row], fused.image[row], fused.text[row]
-    best = np.argsort(-p, kind="stable")[: question.top_k]
+    best = np.argsort(-fused.probabilities[row], kind="stable")[: question.top_k]
+    votes = (fused.probabilities, fused.image, fused.text)
+    p, p_image, p_text = (vote[row, best].tolist() for vote in votes)
+    labels = [question.labels[c] for c in best.tolist()]
     return ImageResult(
         filename=filename,
         predictions=[
-            Prediction(
-                label=question.labels[c],
-                probability=float(p[c]),
-                image_probability=float(p_image[c]),
-                text_probability=float(p_text[c]) if len(captions) else None,
+            Prediction(*of_label)
+            for of_label in zip(
+                labels, p, p_image, p_text if len(captions) else [None] * len(p), strict=True
             )
-            for c in best
         ],
         image=_modality(fused, row, IMAGE),
         text=_modality(fused, row, TEXT),

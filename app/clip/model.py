@@ -21,6 +21,7 @@ from torch.nn.functional import normalize
 from app.clip.fold import fold_batch_norm
 from app.clip.precision import choose_device, choose_dtype
 from app.clip.preprocess import Preprocess, as_open_clip
+from app.clip.tokens import Tokenizer
 from app.clip.trim import EncodeText, trimmed_encode_text
 from app.clip.weights import ModelError, fetch, offline
 from app.settings import HUB, LOCAL_DIR, Device, InferenceEngine, Precision, Settings
@@ -59,7 +60,7 @@ class ClipModel:
         network: the towers in torch; without weights where another engine runs them.
         encode_image: images (n, 3, H, W) of `dtype` to features (n, d).
         encode_text: token ids (n, context) to features, over as few tokens as the texts need.
-        context: tokens that a text may have.
+        tokenizer: texts to token ids.
     """
 
     name: str
@@ -73,8 +74,7 @@ class ClipModel:
     network: nn.Module
     encode_image: Callable[[Tensor], Tensor]
     encode_text: EncodeText
-    tokenizer: Callable[..., Tensor]
-    context: int
+    tokenizer: Tokenizer
 
     def pixels(self, image: Image.Image) -> Tensor:
         """An RGB image to what `encode_images` reads."""
@@ -100,13 +100,7 @@ class ClipModel:
 
     def cut_off(self, texts: Sequence[str]) -> list[bool]:
         """Which texts are longer than the context, so that `encode_texts` drops their end."""
-        # A token stands for at least one byte, and two tokens mark the ends.
-        return [len(t.encode()) > self.context - 2 and self._is_cut(t) for t in texts]
-
-    def _is_cut(self, text: str) -> bool:
-        kept = self.tokenizer([text])[0]
-        nothing, more = self.tokenizer(["", text], context_length=self.context + 1)
-        return not torch.equal(more[:-1], kept) or bool(more[-1] != nothing[-1])
+        return self.tokenizer.cut_off(texts)
 
     def _there(self, batch: Tensor) -> Tensor:
         """A batch on the model's device."""
@@ -186,8 +180,7 @@ def load_model(
         network=network,
         encode_image=encode_image,
         encode_text=encode_text,
-        tokenizer=tokenizer,
-        context=int(tokenizer([""]).shape[1]),
+        tokenizer=Tokenizer(tokenizer),
     )
     # The first pass plans memory and kernels; nobody's request should wait for that.
     model.encode_images([model.pixels(Image.new("RGB", (width, height)))])

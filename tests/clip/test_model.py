@@ -222,7 +222,7 @@ def test_names_reach_open_clip_unchanged(
 
     def get_tokenizer(name: str) -> Callable[[list[str]], Tensor]:
         tokenizers.append(name)
-        return tiny_model.tokenizer
+        return tiny_model.tokenizer._tokenize
 
     monkeypatch.setattr("app.clip.model.fetch", lambda *_: None)
     monkeypatch.setattr(open_clip, "create_model_from_pretrained", create)

@@ -1,0 +1,54 @@
+"""Texts to token ids, and which texts are longer than the model reads."""
+
+from collections.abc import Callable, Sequence
+from threading import Lock
+
+from cachetools import LRUCache
+from torch import Tensor
+
+Tokenize = Callable[..., Tensor]
+"""As open_clip's tokenizers: texts, and `context_length`, to ids (n, context_length) int64."""
+
+_REMEMBERED = 100_000
+
+
+class Tokenizer:
+    """A tokenizer that remembers which texts it cut off, as tokenizing again takes a while.
+
+    Methods may be called from any thread.
+    """
+
+    def __init__(self, tokenize: Tokenize) -> None:
+        self._tokenize = tokenize
+        nothing = tokenize([""])
+        self.context = int(nothing.shape[1])
+        self._padding = tokenize([""], context_length=self.context + 1)[0, -1]
+        self._cut: LRUCache[str, bool] = LRUCache(_REMEMBERED)
+        self._lock = Lock()
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Token ids, (n, context) int64; of a text that exceeds the context the end is dropped."""
+        more = self._tokenize(list(texts), context_length=self.context + 1)
+        cut = more[:, -1] != self._padding
+        tokens = more[:, :-1].clone()
+        if cut.any():
+            # How an end is marked is the tokenizer's own affair.
+            tokens[cut] = self._tokenize([t for t, c in zip(texts, cut, strict=True) if c])
+        with self._lock:
+            self._cut.update(zip(texts, cut.tolist(), strict=True))
+        return tokens
+
+    def cut_off(self, texts: Sequence[str]) -> list[bool]:
+        """Which texts exceed the context."""
+        # A token stands for at least one byte, and two tokens mark the ends.
+        long = [text for text in texts if len(text.encode()) > self.context - 2]
+        known = self._known(long)
+        fresh = [text for text in dict.fromkeys(long) if known[text] is None]
+        if fresh:
+            self(fresh)
+            known |= self._known(fresh)
+        return [bool(known.get(text)) for text in texts]
+
+    def _known(self, texts: Sequence[str]) -> dict[str, bool | None]:
+        with self._lock:
+            return {text: self._cut.get(text) for text in texts}
