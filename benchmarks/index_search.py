@@ -8,7 +8,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -23,7 +23,6 @@ from app.index.manifest import (
     LISTS_FILE,
     OFFSETS_FILE,
     TEXT_FILE,
-    FaissStamp,
     Kind,
     Manifest,
     ModelStamp,
@@ -31,6 +30,7 @@ from app.index.manifest import (
 )
 from app.index.search import (
     RECALL_AT,
+    Block,
     FloatArray,
     HalfArray,
     SearchIndex,
@@ -57,10 +57,9 @@ def clustered(count: int, seed: int) -> FloatArray:
     return normalised(vectors)
 
 
-def blocks(vectors: int) -> Iterator[HalfArray]:
-    """All vectors, made anew each time."""
-    for number in range(vectors // BLOCK):
-        yield clustered(BLOCK, 1 + number).astype(np.float16)
+def block(number: int) -> HalfArray:
+    """Some of the vectors, made anew each time."""
+    return clustered(BLOCK, 1 + number).astype(np.float16)
 
 
 def build(directory: Path, vectors: int) -> None:
@@ -68,9 +67,8 @@ def build(directory: Path, vectors: int) -> None:
     start = perf_counter()
     write_store((f"caption {number}" for number in range(vectors)), directory)
     factory = choose_factory(vectors, DIM)
-    faiss_stamp: FaissStamp = build_search(
-        lambda: blocks(vectors), vectors, DIM, Kind.CAPTIONS, factory, directory
-    )
+    blocks = [Block(BLOCK, partial(block, number)) for number in range(vectors // BLOCK)]
+    faiss_stamp = build_search(blocks, DIM, Kind.CAPTIONS, factory, directory)
     names = (FAISS_FILE, LISTS_FILE, TEXT_FILE, OFFSETS_FILE)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
@@ -84,7 +82,10 @@ def build(directory: Path, vectors: int) -> None:
     (directory / "manifest.json").write_text(manifest.model_dump_json(exclude_none=True))
     print(f"built in {perf_counter() - start:.0f} s: {factory}, nprobe {faiss_stamp.nprobe}")
     queries = clustered(QUERIES, 10**6)
-    np.save(directory / "exact.npy", exact_search(queries, blocks(vectors), RECALL_AT))
+    np.save(
+        directory / "exact.npy",
+        exact_search(queries, (block.read() for block in blocks), RECALL_AT),
+    )
 
 
 def measure(directory: Path) -> dict[str, float]:
