@@ -1,7 +1,7 @@
 """`python benchmarks/index_search.py`: one million clustered vectors, searched one at a time.
 
-Builds an inverted 8-bit index as `xmore index build` does, opens it in a fresh process, and prints
-what the time of one query, recall@16, resident memory and the opening are.
+Builds an index as `xmore index build` does, opens it in a fresh process, and prints what the time
+of one query, recall@16, resident memory and the opening are.
 """
 
 import argparse
@@ -18,11 +18,13 @@ import numpy as np
 import psutil
 
 from app.index.manifest import (
+    EXACT_FILE,
     FAISS_FILE,
     FORMAT_VERSION,
     LISTS_FILE,
     OFFSETS_FILE,
     TEXT_FILE,
+    FileName,
     Kind,
     Manifest,
     ModelStamp,
@@ -62,14 +64,13 @@ def block(number: int) -> HalfArray:
     return clustered(BLOCK, 1 + number).astype(np.float16)
 
 
-def build(directory: Path, vectors: int) -> None:
+def build(directory: Path, vectors: int, factory: str) -> None:
     """Write a collection whose captions are numbers, and the exact answers."""
     start = perf_counter()
     write_store((f"caption {number}" for number in range(vectors)), directory)
-    factory = choose_factory(vectors, DIM)
     blocks = [Block(BLOCK, partial(block, number)) for number in range(vectors // BLOCK)]
     faiss_stamp = build_search(blocks, DIM, Kind.CAPTIONS, factory, directory)
-    names = (FAISS_FILE, LISTS_FILE, TEXT_FILE, OFFSETS_FILE)
+    names: tuple[FileName, ...] = (FAISS_FILE, LISTS_FILE, EXACT_FILE, TEXT_FILE, OFFSETS_FILE)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         name="benchmark",
@@ -77,7 +78,7 @@ def build(directory: Path, vectors: int) -> None:
         captions=vectors,
         model=ModelStamp(name="none", fingerprint="0" * 64, embed_dim=DIM),
         faiss=faiss_stamp,
-        files={name: stamp_file(directory / name) for name in names},
+        files={name: stamp_file(directory / name) for name in names if (directory / name).exists()},
     )
     (directory / "manifest.json").write_text(manifest.model_dump_json(exclude_none=True))
     print(f"built in {perf_counter() - start:.0f} s: {factory}, nprobe {faiss_stamp.nprobe}")
@@ -115,7 +116,7 @@ def measure(directory: Path) -> dict[str, float]:
         "search_p99_ms": float(np.percentile(times, 99)),
         # Not ru_maxrss: after an exec it still holds the memory of the process that built.
         "resident_gb": psutil.Process().memory_info().rss / 1e9,
-        "disk_gb": sum(path.stat().st_size for path in directory.iterdir()) / 1e9,
+        "disk_gb": sum(file.bytes for file in collection.manifest.files.values()) / 1e9,
     }
 
 
@@ -123,13 +124,15 @@ def main() -> None:
     """Build, then measure in a process of its own, whose memory is that of serving."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vectors", type=int, default=1_000_000)
+    parser.add_argument("--faiss", help="FAISS factory string; default: by size")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         print(json.dumps(measure(arguments.measure)))
         return
     with TemporaryDirectory() as folder:
-        build(Path(folder), arguments.vectors)
+        factory = arguments.faiss or choose_factory(arguments.vectors, DIM)
+        build(Path(folder), arguments.vectors, factory)
         command = [sys.executable, __file__, "--measure", folder]
         done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - this file
         for name, value in json.loads(done.stdout).items():

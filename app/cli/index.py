@@ -175,8 +175,9 @@ def _workers(
         raise CollectionError(
             "--engine ray needs Ray, which nothing else does: `pip install 'xmore[ray]'`."
         ) from None
-    with connected(address):
-        yield RayWorkers(partial(load_embedder, settings), Crew(*size))
+    embedder = partial(load_embedder, settings)
+    with connected(address), RayWorkers(embedder, Crew(*size)) as workers:
+        yield workers
 
 
 @index_app.command("info")

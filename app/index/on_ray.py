@@ -13,6 +13,7 @@ seen), and because shards hold an exact number of items wherever sources end (it
 size), on which it depends that one process, many and a resumed build give the same bytes.
 """
 
+import logging
 import os
 import socket
 from collections import deque
@@ -21,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import ray
@@ -99,7 +100,7 @@ def connected(address: str | None) -> Iterator[None]:
         return
     # Ray would tell its makers what it is used for; nothing here asks a network unbidden.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
         ray.init(
             "local",
@@ -305,7 +306,7 @@ class _Tally:
 
 
 class RayWorkers:
-    """Satisfies `app.index.workers.Workers`, within `connected`."""
+    """Satisfies `app.index.workers.Workers`, within `connected`; a context that ends them."""
 
     def __init__(self, make_embedder: Callable[[], Embedder], crew: Crew) -> None:
         """Plan the workers; they start when they are needed.
@@ -316,6 +317,12 @@ class RayWorkers:
         """
         self._make_embedder = make_embedder
         self._crew = crew
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._release()
 
     @cached_property
     def stamp(self) -> ModelStamp:
@@ -417,7 +424,7 @@ class _Making:
         self._told = self._done
         # It lives and dies with the driver's machine.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._tally = ray.remote(_Tally).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._tally: Any = ray.remote(_Tally).options(num_cpus=0, scheduling_strategy=here).remote()
 
     def submit(self, number: int, start: Reached, orders: Sequence[_Order]) -> None:
         """Give a shard to a worker, once one is idle."""

@@ -1,5 +1,6 @@
 """A build on Ray is the build of one process, whoever is killed on the way."""
 
+import logging
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import ray
 
+from app.index import on_ray as on_ray_
 from app.index import search
 from app.index.build import Options, build_collection, build_with
 from app.index.embedder import Embedder
@@ -40,13 +42,13 @@ from tests.index.embedders import Watched
 from tests.index.test_on_ray import MODEL, made, options
 
 address, folder, out, log = sys.argv[1:]
-ray.init(address, logging_level="error", log_to_driver=False)
+ray.init(address, logging_level=40, log_to_driver=False)
 
 def killing(step):
     if step.share > 0.5:
         os.kill(os.getpid(), signal.SIGKILL)
 
-workers = RayWorkers(partial(Watched, MODEL, Path(log)), Crew(workers=2))
+workers = RayWorkers(partial(Watched, MODEL, Path(log)), Crew(workers=1))
 build_with(workers, made(Path(folder)), Path(out), options(Kind.CAPTIONS), killing)
 """
 
@@ -56,15 +58,15 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:ray")
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[str]:
     """Ray on this machine; its address."""
-    context = ray.init(
+    ray.init(
         "local",
         num_cpus=2,
         object_store_memory=100 * 2**20,
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="error",
+        logging_level=logging.ERROR,
     )
-    yield context.address_info["gcs_address"]
+    yield ray.get_runtime_context().gcs_address
     ray.shutdown()
 
 
@@ -102,9 +104,10 @@ def on_ray(
     given: Options,
     make_embedder: Callable[[], Embedder] = FAKE,
     progress: Callable[[Step], object] = lambda _: None,
+    workers: int = 1,
 ) -> dict[str, bytes]:
-    workers = RayWorkers(make_embedder, Crew(workers=2))
-    build_with(workers, sources, out, given, progress)
+    with RayWorkers(make_embedder, Crew(workers)) as made_by:
+        build_with(made_by, sources, out, given, progress)
     return contents(out)
 
 
@@ -128,13 +131,19 @@ def test_a_build_on_ray_gives_the_same_bytes(
     kind: Kind,
 ) -> None:
     monkeypatch.setattr(search, "_PART_ROWS", 60)
-    assert on_ray(made(folder, kind), tmp_path / "out", options(kind)) == wanted[kind]
+    steps: list[Step] = []
+    sources = made(folder, kind)
+    built = on_ray(sources, tmp_path / "out", options(kind), progress=steps.append, workers=2)
+    assert built == wanted[kind]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert sum(step.captions for step in steps) == built["captions.txt"].count(b"\n")
+    shares = [step.share for step in steps]
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("count", [1, SHARD, SHARD + 1])
-def test_any_number_of_captions_is_cut_as_by_one_process(tmp_path: Path, count: int) -> None:
-    sources = [captions_in_memory([f"caption {number}" for number in range(count)])]
+def test_a_source_that_ends_with_a_shard_is_cut_as_by_one_process(tmp_path: Path) -> None:
+    sources = [captions_in_memory([f"caption {number}" for number in range(SHARD)])]
     given = Options(name="x", shard_records=SHARD)
     build_collection(sources, tmp_path / "one", FakeEmbedder(MODEL), given)
     assert on_ray(sources, tmp_path / "many", given) == contents(tmp_path / "one")
@@ -145,15 +154,18 @@ def test_a_killed_worker_costs_its_shard_and_nothing_else(
 ) -> None:
     log = tmp_path / "log"
     watched = partial(Watched, MODEL, log, KILLS_AT, kills=1)
-    built = on_ray(made(folder), tmp_path / "out", options(Kind.CAPTIONS), watched)
+    built = on_ray(made(folder), tmp_path / "out", options(Kind.CAPTIONS), watched, workers=2)
     assert built == wanted[Kind.CAPTIONS]
     times = Counter(log.read_text().splitlines())
     assert sorted(times.values())[-2:] == [1, 2]
 
 
-def test_a_shard_that_kills_every_worker_ends_the_build(folder: Path, tmp_path: Path) -> None:
+def test_a_shard_that_kills_every_worker_ends_the_build(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray_, "_RETRIES", 1)
     watched = partial(Watched, MODEL, tmp_path / "log", KILLS_AT, kills=99)
-    with pytest.raises(CollectionError, match=r"shard 2: Ray gave up after 4 tries"):
+    with pytest.raises(CollectionError, match=r"shard 2: Ray gave up after 2 tries"):
         on_ray(made(folder), tmp_path / "out", options(Kind.CAPTIONS), watched)
 
 
@@ -173,16 +185,6 @@ def test_a_killed_driver_is_followed_by_one_that_keeps_its_shards(
     assert before
     shards = -(-(232 + 93 + 62) // SHARD)
     assert len(log.read_text().splitlines()) <= embedded + shards - len(before)
-
-
-def test_progress_ends_with_all_captions_and_never_goes_back(folder: Path, tmp_path: Path) -> None:
-    steps: list[Step] = []
-    on_ray(made(folder), tmp_path / "out", options(Kind.CAPTIONS), progress=steps.append)
-    captions = len((tmp_path / "out/captions.txt").read_text().splitlines())
-    assert sum(step.captions for step in steps) == captions
-    shares = [step.share for step in steps]
-    assert shares == sorted(shares)
-    assert shares[-1] == pytest.approx(1)
 
 
 def test_a_strict_build_stops_at_the_fault_that_comes_first(folder: Path, tmp_path: Path) -> None:
@@ -208,7 +210,10 @@ def test_a_model_that_cannot_be_loaded_is_told_in_its_own_words(tmp_path: Path) 
 
 def test_workers_too_large_for_the_cluster_are_refused(tmp_path: Path) -> None:
     workers = RayWorkers(FAKE, Crew(cpus=64))
-    with pytest.raises(CollectionError, match="no room for a worker of 64 cores and 0 GPUs"):
+    with (
+        workers,
+        pytest.raises(CollectionError, match="no room for a worker of 64 cores and 0 GPUs"),
+    ):
         build_with(workers, [captions_in_memory(["a"])], tmp_path / "out", Options("x"))
 
 
