@@ -12,6 +12,7 @@ import numpy as np
 
 from app.index.manifest import CollectionError, ModelStamp
 from app.index.search import FloatArray, normalised
+from app.settings import Settings
 
 EmbedTexts = Callable[[Sequence[str]], FloatArray]
 
@@ -74,3 +75,9 @@ class Watched:
 def no_model() -> NoReturn:
     """Where an embedder should be made."""
     raise CollectionError("There is no such model.")
+
+
+def fake_model(settings: Settings) -> FakeEmbedder:
+    """In place of `app.embedder.load_embedder`."""
+    digest = blake2b(settings.model.encode(), digest_size=32).hexdigest()
+    return FakeEmbedder(ModelStamp(name="fake", fingerprint=digest, embed_dim=8))

@@ -1,6 +1,7 @@
 """A build on Ray is the build of one process, whoever is killed on the way."""
 
 import logging
+import pickle
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 import ray
 
+from app import embedder
+from app.embedder import ClipEmbedder
 from app.index import on_ray as on_ray_
 from app.index import search
 from app.index.build import Options, build_collection, build_with
@@ -21,8 +24,9 @@ from app.index.manifest import CollectionError, Kind, ModelStamp
 from app.index.on_ray import Crew, RayWorkers
 from app.index.sources.detect import captions_in_memory, detect
 from app.index.sources.record import Source
+from app.settings import Settings
 from tests.cli.running import answered, refused
-from tests.index.embedders import FakeEmbedder, Watched, no_model
+from tests.index.embedders import FakeEmbedder, Watched, fake_model, no_model
 from tests.index.test_resume import contents
 
 MODEL = ModelStamp(name="fake", fingerprint="ab" * 32, embed_dim=8)
@@ -218,17 +222,24 @@ def test_workers_too_large_for_the_cluster_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_command_builds_on_ray_what_it_builds_alone(
-    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Loading a model in a worker takes seconds, most of them for importing torch.
+    monkeypatch.setattr(embedder, "load_embedder", fake_model)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XMORE_MODEL", f"local-dir:{tiny_model_dir}")
-    monkeypatch.setenv("XMORE_PRECISION", "fp32")
+    monkeypatch.setenv("XMORE_MODEL", "local-dir:some")
     Path("captions.txt").write_text("".join(f"caption {number}\n" for number in range(300)))
     alone = answered("index", "build", "captions.txt", "--out", "alone", "--name", "x")
     ray_ = ["--engine", "ray", "--workers", "1"]
     said = answered("index", "build", "captions.txt", "--out", "ray", "--name", "x", *ray_)
     assert said == alone.replace("alone", "ray")
     assert contents(tmp_path / "ray") == contents(tmp_path / "alone")
+
+
+def test_what_loads_the_model_can_be_sent_to_a_worker() -> None:
+    settings = Settings(_env_file=None)
+    sent: partial[ClipEmbedder] = partial(embedder.load_embedder, settings)
+    assert pickle.loads(pickle.dumps(sent)).args == (settings,)  # noqa: S301 - our own
 
 
 @pytest.mark.parametrize(
