@@ -16,6 +16,8 @@ size), on which it depends that one process, many and a resumed build give the s
 import logging
 import os
 import socket
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,7 +43,7 @@ from app.index.sources.record import Fault, Source, SourceError
 from app.index.workers import standing
 
 _OBJECT_STORE_BYTES = 2**30
-_ANSWERS_WITHIN_S = 10
+_ANSWERS_WITHIN_S = 20
 _LOADED_WITHIN_S = 900
 _RETRIES = 3
 _POLL_S = 1.0
@@ -121,21 +123,26 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def _check_answers(address: str) -> None:
-    """Ray itself would try for minutes."""
-    if address == "auto":
-        return
+    """Ray's own connecting would try for minutes, and cannot be told to give up."""
     host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit() or "/" in host:
-        raise CollectionError(
-            f"'{address}' is no address of a Ray cluster: give HOST:PORT of its head (6379 by "
-            "default), or 'auto' for the one that this machine belongs to. The command runs on a "
-            "machine of the cluster."
-        )
+    health_check = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
+    if address != "auto":
+        if not colon or not port.isdigit() or "/" in host:
+            raise CollectionError(
+                f"'{address}' is no address of a Ray cluster: give HOST:PORT of its head (6379 by "
+                "default), or 'auto' for the one that this machine belongs to. The command runs "
+                "on a machine of the cluster."
+            )
+        health_check += ["--address", address]
     try:
-        socket.create_connection((host, int(port)), _ANSWERS_WITHIN_S).close()
-    except OSError as error:
+        if address != "auto":
+            socket.create_connection((host, int(port)), _ANSWERS_WITHIN_S).close()
+        subprocess.run(  # noqa: S603 - Ray's command, and an address without blanks or options
+            health_check, timeout=_ANSWERS_WITHIN_S, check=True, capture_output=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
         raise CollectionError(
-            f"no Ray cluster answers at {address} ({error.strerror or error}). Is its head "
+            f"no Ray cluster answers at {address} within {_ANSWERS_WITHIN_S} s. Is its head "
             "running (`ray start --head`)?"
         ) from error
 
@@ -424,7 +431,10 @@ class _Making:
         self._told = self._done
         # It lives and dies with the driver's machine.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._tally: Any = ray.remote(_Tally).options(num_cpus=0, scheduling_strategy=here).remote()
+        tally = ray.remote(_Tally).options(
+            num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=_RETRIES
+        )
+        self._tally: Any = tally.remote()
 
     def submit(self, number: int, start: Reached, orders: Sequence[_Order]) -> None:
         """Give a shard to a worker, once one is idle."""

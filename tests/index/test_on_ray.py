@@ -3,6 +3,7 @@
 import logging
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -21,7 +22,7 @@ from app.index.build import Options, build_collection, build_with
 from app.index.embedder import Embedder
 from app.index.making import Step
 from app.index.manifest import CollectionError, Kind, ModelStamp
-from app.index.on_ray import Crew, RayWorkers
+from app.index.on_ray import Crew, RayWorkers, connected
 from app.index.sources.detect import captions_in_memory, detect
 from app.index.sources.record import Source
 from app.settings import Settings
@@ -222,7 +223,7 @@ def test_workers_too_large_for_the_cluster_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_command_builds_on_ray_what_it_builds_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: str
 ) -> None:
     # Loading a model in a worker takes seconds, most of them for importing torch.
     monkeypatch.setattr(embedder, "load_embedder", fake_model)
@@ -230,7 +231,7 @@ def test_the_command_builds_on_ray_what_it_builds_alone(
     monkeypatch.setenv("XMORE_MODEL", "local-dir:some")
     Path("captions.txt").write_text("".join(f"caption {number}\n" for number in range(300)))
     alone = answered("index", "build", "captions.txt", "--out", "alone", "--name", "x")
-    ray_ = ["--engine", "ray", "--workers", "1"]
+    ray_ = ["--engine", "ray", "--ray-address", cluster, "--workers", "1"]
     said = answered("index", "build", "captions.txt", "--out", "ray", "--name", "x", *ray_)
     assert said == alone.replace("alone", "ray")
     assert contents(tmp_path / "ray") == contents(tmp_path / "alone")
@@ -240,6 +241,14 @@ def test_what_loads_the_model_can_be_sent_to_a_worker() -> None:
     settings = Settings(_env_file=None)
     sent: partial[ClipEmbedder] = partial(embedder.load_embedder, settings)
     assert pickle.loads(pickle.dumps(sent)).args == (settings,)  # noqa: S301 - our own
+
+
+def test_a_port_where_something_else_listens_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_ray_, "_ANSWERS_WITHIN_S", 2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(CollectionError, match="within 2 s"), connected(address):
+            pass
 
 
 @pytest.mark.parametrize(
