@@ -125,7 +125,7 @@ def connected(address: str | None) -> Iterator[None]:
 def _check_answers(address: str) -> None:
     """Ray's own connecting would try for minutes, and cannot be told to give up."""
     host, colon, port = address.rpartition(":")
-    health_check = [sys.executable, "-m", "ray.scripts.scripts", "health-check"]
+    status = [sys.executable, "-m", "ray.scripts.scripts", "status"]
     if address != "auto":
         if not colon or not port.isdigit() or "/" in host:
             raise CollectionError(
@@ -133,12 +133,12 @@ def _check_answers(address: str) -> None:
                 "default), or 'auto' for the one that this machine belongs to. The command runs "
                 "on a machine of the cluster."
             )
-        health_check += ["--address", address]
+        status += ["--address", address]
     try:
         if address != "auto":
             socket.create_connection((host, int(port)), _ANSWERS_WITHIN_S).close()
         subprocess.run(  # noqa: S603 - Ray's command, and an address without blanks or options
-            health_check, timeout=_ANSWERS_WITHIN_S, check=True, capture_output=True
+            status, timeout=_ANSWERS_WITHIN_S, check=True, capture_output=True
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise CollectionError(
