@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
+MANIFESTS := $(filter-out %/kustomization.yaml %-patch.yaml,$(wildcard deploy/kubernetes*/*.yaml))
 # The variable: MkDocs Material 9 tells of another project at each build.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 HOST ?= 127.0.0.1
@@ -22,12 +22,12 @@ run: $(VENV)/.serve ## Serve on http://127.0.0.1:8000 (HOST=, PORT=)
 test: $(VENV)/.develop ## Run all tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-check: $(VENV)/.develop ## Format, lint, types, Dockerfile, compose file, manifests, site
+check: $(VENV)/.develop ## Format, lint, types, Dockerfile, compose files, manifests, site
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.replicas.yml
 	$(BIN)/kubernetes-validate --strict --quiet $(MANIFESTS)
 	$(MKDOCS) --site-dir $(VENV)/site
 

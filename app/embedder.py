@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from app.clip.decode import ImageError, decode_image
-from app.clip.model import ClipModel, FloatArray
+from app.clip.model import ClipModel, FloatArray, load_chosen_model
 from app.engine import stamp
 from app.index.manifest import ModelStamp
+from app.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +46,12 @@ class ClipEmbedder:
             return self.model.pixels(decode_image(file, self.max_pixels, enough))
         except ImageError as error:
             return str(error)
+
+
+def load_embedder(settings: Settings) -> ClipEmbedder:
+    """The model that the settings name.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    return ClipEmbedder(load_chosen_model(settings), settings.max_pixels)

@@ -1,14 +1,14 @@
 """`python benchmarks/index_search.py`: one million clustered vectors, searched one at a time.
 
-Builds an inverted 8-bit index as `xmore index build` does, opens it in a fresh process, and prints
-what the time of one query, recall@16, resident memory and the opening are.
+Builds an index as `xmore index build` does, opens it in a fresh process, and prints what the time
+of one query, recall@16, resident memory and the opening are.
 """
 
 import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -18,12 +18,13 @@ import numpy as np
 import psutil
 
 from app.index.manifest import (
+    EXACT_FILE,
     FAISS_FILE,
     FORMAT_VERSION,
     LISTS_FILE,
     OFFSETS_FILE,
     TEXT_FILE,
-    FaissStamp,
+    FileName,
     Kind,
     Manifest,
     ModelStamp,
@@ -31,6 +32,7 @@ from app.index.manifest import (
 )
 from app.index.search import (
     RECALL_AT,
+    Block,
     FloatArray,
     HalfArray,
     SearchIndex,
@@ -57,21 +59,18 @@ def clustered(count: int, seed: int) -> FloatArray:
     return normalised(vectors)
 
 
-def blocks(vectors: int) -> Iterator[HalfArray]:
-    """All vectors, made anew each time."""
-    for number in range(vectors // BLOCK):
-        yield clustered(BLOCK, 1 + number).astype(np.float16)
+def block(number: int) -> HalfArray:
+    """Some of the vectors, made anew each time."""
+    return clustered(BLOCK, 1 + number).astype(np.float16)
 
 
-def build(directory: Path, vectors: int) -> None:
+def build(directory: Path, vectors: int, factory: str) -> None:
     """Write a collection whose captions are numbers, and the exact answers."""
     start = perf_counter()
     write_store((f"caption {number}" for number in range(vectors)), directory)
-    factory = choose_factory(vectors, DIM)
-    faiss_stamp: FaissStamp = build_search(
-        lambda: blocks(vectors), vectors, DIM, Kind.CAPTIONS, factory, directory
-    )
-    names = (FAISS_FILE, LISTS_FILE, TEXT_FILE, OFFSETS_FILE)
+    blocks = [Block(BLOCK, partial(block, number)) for number in range(vectors // BLOCK)]
+    faiss_stamp = build_search(blocks, DIM, Kind.CAPTIONS, factory, directory)
+    names: tuple[FileName, ...] = (FAISS_FILE, LISTS_FILE, EXACT_FILE, TEXT_FILE, OFFSETS_FILE)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         name="benchmark",
@@ -79,12 +78,15 @@ def build(directory: Path, vectors: int) -> None:
         captions=vectors,
         model=ModelStamp(name="none", fingerprint="0" * 64, embed_dim=DIM),
         faiss=faiss_stamp,
-        files={name: stamp_file(directory / name) for name in names},
+        files={name: stamp_file(directory / name) for name in names if (directory / name).exists()},
     )
     (directory / "manifest.json").write_text(manifest.model_dump_json(exclude_none=True))
     print(f"built in {perf_counter() - start:.0f} s: {factory}, nprobe {faiss_stamp.nprobe}")
     queries = clustered(QUERIES, 10**6)
-    np.save(directory / "exact.npy", exact_search(queries, blocks(vectors), RECALL_AT))
+    np.save(
+        directory / "exact.npy",
+        exact_search(queries, (block.read() for block in blocks), RECALL_AT),
+    )
 
 
 def measure(directory: Path) -> dict[str, float]:
@@ -114,7 +116,7 @@ def measure(directory: Path) -> dict[str, float]:
         "search_p99_ms": float(np.percentile(times, 99)),
         # Not ru_maxrss: after an exec it still holds the memory of the process that built.
         "resident_gb": psutil.Process().memory_info().rss / 1e9,
-        "disk_gb": sum(path.stat().st_size for path in directory.iterdir()) / 1e9,
+        "disk_gb": sum(file.bytes for file in collection.manifest.files.values()) / 1e9,
     }
 
 
@@ -122,13 +124,15 @@ def main() -> None:
     """Build, then measure in a process of its own, whose memory is that of serving."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vectors", type=int, default=1_000_000)
+    parser.add_argument("--faiss", help="FAISS factory string; default: by size")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         print(json.dumps(measure(arguments.measure)))
         return
     with TemporaryDirectory() as folder:
-        build(Path(folder), arguments.vectors)
+        factory = arguments.faiss or choose_factory(arguments.vectors, DIM)
+        build(Path(folder), arguments.vectors, factory)
         command = [sys.executable, __file__, "--measure", folder]
         done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - this file
         for name, value in json.loads(done.stdout).items():

@@ -1,7 +1,11 @@
 """`xmore index`: build caption collections and look at them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import (
@@ -18,7 +22,11 @@ from rich.text import Text
 from app.cli import terminal
 from app.cli.completion import architectures, tags
 from app.cli.terminal import failures_in_words, read_settings, say, say_aside
-from app.index.manifest import REPORT, Kind
+from app.index.manifest import REPORT, CollectionError, Kind
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.index.workers import Workers
 
 index_app = typer.Typer(help="Caption collections: build one, look at one.", no_args_is_help=True)
 
@@ -32,6 +40,15 @@ PretrainedOption = Annotated[
     str | None,
     typer.Option(help="Weights of an architecture. [XMORE_PRETRAINED]", autocompletion=tags),
 ]
+
+
+class BuildEngine(StrEnum):
+    """Who embeds the captions of a build."""
+
+    PROCESS = "process"
+    RAY = "ray"
+
+
 DirectoryArgument = Annotated[Path, typer.Argument(help="A caption collection.")]
 
 
@@ -75,19 +92,36 @@ def index_build(
     restart: Annotated[
         bool, typer.Option("--restart", help="Throw an unfinished build away.")
     ] = False,
+    engine: Annotated[
+        BuildEngine, typer.Option(help="Who embeds: this process, or the workers of Ray.")
+    ] = BuildEngine.PROCESS,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT of a Ray cluster, or auto; default: this machine alone."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Ray's workers; default: as many as have room.")
+    ] = None,
+    worker_cpus: Annotated[float, typer.Option(min=0, help="Cores of one of Ray's workers.")] = 1.0,
+    worker_gpus: Annotated[
+        float, typer.Option(min=0, help="GPUs of one of Ray's workers; 0.5: two share one.")
+    ] = 0.0,
 ) -> None:
     """Build a caption collection for the model that will serve it; go on after a kill."""
-    from app.clip.model import load_chosen_model
-    from app.embedder import ClipEmbedder
-    from app.index.build import Options, build_collection
-    from app.index.shard import Step
+    from app.index.build import Options, build_with
+    from app.index.making import Step
     from app.index.sources.detect import detect
     from app.index.sources.record import Columns
 
     settings = read_settings(model=model, pretrained=pretrained)
+    if ray_address is not None and engine is not BuildEngine.RAY:
+        raise typer.BadParameter("is for --engine ray", param_hint="--ray-address")
+    size = (workers, worker_cpus, worker_gpus)
     with failures_in_words(), _building() as progress:
-        found = detect(sources, Columns(text_column, image_column), images)
-        encoder = load_chosen_model(settings)
+        # Workers may stand in another folder.
+        absolute = [source.absolute() for source in sources]
+        columns = Columns(text_column, image_column)
+        found = detect(absolute, columns, images and images.absolute())
         task = progress.add_task("build", total=1.0, captions=0)
         embedded = 0
 
@@ -96,20 +130,21 @@ def index_build(
             embedded += done.captions
             progress.update(task, completed=done.share, captions=embedded)
 
-        built = build_collection(
-            found,
-            out,
-            ClipEmbedder(encoder, settings.max_pixels),
-            Options(
-                name=name or out.resolve().name,
-                kind=kind,
-                factory=factory,
-                strict=strict,
-                restart=restart,
-            ),
-            progress=step,
-            say=lambda words: progress.console.print(Text(words), highlight=False),
-        )
+        with _workers(settings, engine, ray_address, size) as embedding:
+            built = build_with(
+                embedding,
+                found,
+                out.absolute(),
+                Options(
+                    name=name or out.resolve().name,
+                    kind=kind,
+                    factory=factory,
+                    strict=strict,
+                    restart=restart,
+                ),
+                progress=step,
+                say=lambda words: progress.console.print(Text(words), highlight=False),
+            )
     manifest, report = built.manifest, built.report
     of_images = "" if manifest.images is None else f" of {manifest.images} images"
     say(f"{out}: {manifest.captions} captions{of_images}, FAISS {manifest.faiss.factory}")
@@ -117,6 +152,32 @@ def index_build(
         say_aside(
             f"{report.faults} rows or images could not be used; {out / REPORT} says which and why."
         )
+
+
+@contextmanager
+def _workers(
+    settings: Settings,
+    engine: BuildEngine,
+    address: str | None,
+    size: tuple[int | None, float, float],
+) -> Iterator["Workers"]:
+    """Those who embed; `size` is the number of Ray's workers, and the cores and GPUs of one."""
+    from app.embedder import load_embedder
+
+    if engine is BuildEngine.PROCESS:
+        from app.index.workers import InProcess
+
+        yield InProcess(load_embedder(settings))
+        return
+    try:
+        from app.index.on_ray import Crew, RayWorkers, connected
+    except ImportError:
+        raise CollectionError(
+            "--engine ray needs Ray, which nothing else does: `pip install 'xmore[ray]'`."
+        ) from None
+    embedder = partial(load_embedder, settings)
+    with connected(address), RayWorkers(embedder, Crew(*size)) as workers:
+        yield workers
 
 
 @index_app.command("info")

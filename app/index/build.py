@@ -2,11 +2,12 @@
 
 The way of a build: sources -> shards (embedded, on disk) -> FAISS index and caption store ->
 manifest -> the directory gets its name. Memory holds one shard, one training sample and eight
-bytes a caption; a build that was killed goes on after its last shard and gives the same bytes.
+bytes a caption; a build that was killed keeps its shards and gives the same bytes. Who embeds the
+shards and adds them to the index, this process or many, makes no difference to the rest.
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from app.index.embedder import Embedder
+from app.index.making import Progress, ShardRules
 from app.index.manifest import (
     CAPTION_VECTORS_FILE,
     EXACT_FILE,
@@ -27,7 +29,6 @@ from app.index.manifest import (
     REPORT,
     TEXT_FILE,
     CollectionError,
-    FaissStamp,
     FileName,
     Kind,
     Manifest,
@@ -37,10 +38,11 @@ from app.index.manifest import (
 )
 from app.index.plan import Plan, agree, sources_fingerprint
 from app.index.report import Report
-from app.index.search import HalfArray, build_search, choose_factory, write_vectors
-from app.index.shard import Progress, Shard, ShardWriter
+from app.index.search import build_search, choose_factory, write_vectors
+from app.index.shard import Shard, ShardFolder
 from app.index.sources.record import Source
 from app.index.store import write_store
+from app.index.workers import InProcess, Workers
 
 _FILES: tuple[FileName, ...] = (
     FAISS_FILE,
@@ -93,12 +95,24 @@ def build_collection(
     progress: Progress = lambda _: None,
     say: Callable[[str], object] = lambda _: None,
 ) -> Built:
+    """Build a collection in this process, see `build_with`."""
+    return build_with(InProcess(embedder), sources, out, options, progress, say)
+
+
+def build_with(
+    workers: Workers,
+    sources: Sequence[Source],
+    out: Path,
+    options: Options,
+    progress: Progress = lambda _: None,
+    say: Callable[[str], object] = lambda _: None,
+) -> Built:
     """Build a collection at `out`, which must not exist or be a collection.
 
     Args:
+        workers: who embeds.
         sources: what to read, see `app.index.sources.detect`.
         out: the directory to make; an older collection there is replaced at the very end.
-        embedder: the model.
         options: kind, index type and the like.
         progress: called after every batch.
         say: called with what is being done, in words.
@@ -114,7 +128,7 @@ def build_collection(
         # The system lets go of it when a process ends, however it ends.
         with FileLock(lock, timeout=0):
             try:
-                return _build(sources, out, embedder, options, progress, say)
+                return _build(workers, sources, out, options, progress, say)
             finally:
                 lock.unlink(missing_ok=True)
     except Timeout:
@@ -125,9 +139,9 @@ def build_collection(
 
 
 def _build(
+    workers: Workers,
     sources: Sequence[Source],
     out: Path,
-    embedder: Embedder,
     options: Options,
     progress: Progress,
     say: Callable[[str], object],
@@ -140,17 +154,17 @@ def _build(
         shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True, exist_ok=True)
     records = options.shard_records or SHARD_RECORDS[options.kind]
-    writer = ShardWriter(
-        partial / "shards", sources, options.kind, embedder, records, options.strict
-    )
+    folder = ShardFolder(partial / "shards")
     plan = Plan(
         kind=options.kind,
-        model=embedder.stamp,
+        model=workers.stamp,
         shard_records=records,
         sources=sources_fingerprint(sources),
     )
-    agree(partial, plan, begun=writer.has_begun())
-    shards = writer.write(progress)
+    agree(partial, plan, begun=folder.has_begun())
+    folder.clear()
+    rules = ShardRules(folder, options.kind, records, options.strict)
+    shards = workers.make_shards(sources, rules, progress)
     report = sum_reports(shard.state.report for shard in shards)
     if not any(shard.state.captions for shard in shards):
         shutil.rmtree(partial)
@@ -158,7 +172,7 @@ def _build(
     collection = partial / "collection"
     shutil.rmtree(collection, ignore_errors=True)
     collection.mkdir()
-    manifest = _assemble(shards, collection, embedder, options, say)
+    manifest = _assemble(shards, collection, workers, options, say)
     _write_text(collection / REPORT, report.model_dump_json(indent=2))
     _write_text(collection / MANIFEST, manifest.model_dump_json(indent=2, exclude_none=True))
     _publish(collection, out)
@@ -194,40 +208,34 @@ def _check_images(sources: Sequence[Source], kind: Kind) -> None:
 def _assemble(
     shards: Sequence[Shard],
     directory: Path,
-    embedder: Embedder,
+    workers: Workers,
     options: Options,
     say: Callable[[str], object],
 ) -> Manifest:
     """Write every file but manifest and report."""
     pairs = options.kind is Kind.PAIRS
     captions = write_store(chain.from_iterable(shard.captions for shard in shards), directory)
-    dim = embedder.stamp.embed_dim
-
-    def caption_vectors() -> Iterator[HalfArray]:
-        return (shard.caption_vectors for shard in shards if shard.state.captions)
-
-    def image_vectors() -> Iterator[HalfArray]:
-        return (shard.image_vectors for shard in shards if shard.state.captions)
-
+    dim = workers.stamp.embed_dim
+    filled = [shard for shard in shards if shard.state.captions]
+    blocks = [shard.caption_vectors for shard in filled]
     images = None
     if pairs:
-        write_vectors(caption_vectors, captions, dim, directory / CAPTION_VECTORS_FILE)
-        counts = np.concatenate([shard.counts for shard in shards])
+        write_vectors(blocks, dim, directory / CAPTION_VECTORS_FILE)
+        blocks = [shard.image_vectors for shard in filled]
+        counts = np.concatenate([shard.counts for shard in filled])
         np.save(directory / FIRST_CAPTION_FILE, np.concatenate([[0], np.cumsum(counts)]))
         images = len(counts)
     entries = captions if images is None else images
     factory = options.factory or choose_factory(entries, dim)
     say(f"{entries} vectors of {dim} dimensions: FAISS {factory}")
-    stamp: FaissStamp = build_search(
-        image_vectors if pairs else caption_vectors, entries, dim, options.kind, factory, directory
-    )
+    stamp = build_search(blocks, dim, options.kind, factory, directory, workers.write_parts)
     return Manifest(
         format_version=FORMAT_VERSION,
         name=options.name,
         kind=options.kind,
         captions=captions,
         images=images,
-        model=embedder.stamp,
+        model=workers.stamp,
         faiss=stamp,
         files={
             name: stamp_file(directory / name) for name in _FILES if (directory / name).exists()

@@ -1,6 +1,7 @@
 """The FAISS index of a collection: which type, how it is built from shards, opened and asked."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,8 +25,60 @@ from app.index.store import open_array
 FloatArray = npt.NDArray[np.float32]
 IdArray = npt.NDArray[np.int64]
 HalfArray = npt.NDArray[np.float16]
-Blocks = Callable[[], Iterator[HalfArray]]
-"""All vectors in order, in blocks of (n, d), as often as it is called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Vectors that follow each other, read only where they are needed.
+
+    Attributes:
+        rows: how many.
+        read: gives them, (rows, d) fp16; as often as it is called, and in another process too.
+    """
+
+    rows: int
+    read: Callable[[], HalfArray]
+
+
+Blocks = Sequence[Block]
+"""All vectors in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Vectors whose inverted lists go into a file of their own, to be merged on disk.
+
+    Attributes:
+        path: the file.
+        trained: the file of the trained, empty index.
+        first: the id of the first vector.
+        blocks: the vectors.
+    """
+
+    path: Path
+    trained: Path
+    first: int
+    blocks: Blocks
+
+    def write(self) -> None:
+        """Add the vectors to a copy of the trained index."""
+        index = faiss.read_index(str(self.trained))
+        first = self.first
+        for block in self.blocks:
+            ids = np.arange(first, first + block.rows)
+            index.add_with_ids(block.read().astype(np.float32), ids)
+            first += block.rows
+        faiss.write_index(index, str(self.path))
+
+
+WriteParts = Callable[[Sequence[Part]], object]
+
+
+def write_parts(parts: Sequence[Part]) -> None:
+    """Write parts one after the other."""
+    for part in parts:
+        part.write()
+
 
 RECALL_AT = 16
 _EXACT_BELOW = 30_000
@@ -211,18 +264,32 @@ def probe_queries(vectors: FloatArray, kind: Kind) -> FloatArray:
 
 
 def build_search(
-    blocks: Blocks, entries: int, dim: int, kind: Kind, factory: str, directory: Path
+    blocks: Blocks,
+    dim: int,
+    kind: Kind,
+    factory: str,
+    directory: Path,
+    write: WriteParts = write_parts,
 ) -> FaissStamp:
     """Write the FAISS index over all vectors into a directory, within bounded memory.
 
     The training sample has at most half a gibibyte. Inverted lists are made half a million
     vectors at a time and merged on disk; types without lists are held in memory meanwhile.
 
+    Args:
+        blocks: the vectors, fp16, of d dimensions.
+        dim: d.
+        kind: of the collection.
+        factory: FAISS's index type.
+        directory: where the index goes.
+        write: writes the parts, which are independent of each other.
+
     Raises:
         CollectionError: FAISS does not know the type, or it does not fit the vectors.
     """
     index = _empty(factory, dim)
     ivf = _inverted(index)
+    entries = sum(block.rows for block in blocks)
     sample = _sample(blocks, entries, _training_size(entries, dim, ivf))
     try:
         index.train(sample)
@@ -232,11 +299,11 @@ def build_search(
             f"another --faiss ({_last_words(error)})"
         ) from error
     if ivf is None:
-        for block in blocks():
-            index.add(block.astype(np.float32))
+        for block in blocks:
+            index.add(block.read().astype(np.float32))
         faiss.write_index(index, str(directory / FAISS_FILE))
     else:
-        _write_lists(index, blocks, directory)
+        _write_lists(index, blocks, directory, write)
     probes = normalised(_sample(blocks, entries, min(entries, _PROBES)))
     return _measure(blocks, probes, kind, factory, directory)
 
@@ -268,45 +335,42 @@ def _sample(blocks: Blocks, entries: int, size: int) -> FloatArray:
     """Vectors drawn without replacement, the same ones every time; in their order."""
     rows = np.sort(np.random.default_rng(0).choice(entries, size, replace=False))
     taken, start = [], 0
-    for block in blocks():
-        inside = rows[(rows >= start) & (rows < start + len(block))] - start
-        taken.append(np.asarray(block[inside], np.float32))
-        start += len(block)
+    for block in blocks:
+        inside = rows[(rows >= start) & (rows < start + block.rows)] - start
+        if len(inside):
+            taken.append(np.asarray(block.read()[inside], np.float32))
+        start += block.rows
     return np.concatenate(taken)
 
 
-def _write_lists(index: faiss.Index, blocks: Blocks, directory: Path) -> None:
-    """Add block by block into files of their own, then merge their inverted lists on disk."""
+def _write_lists(index: faiss.Index, blocks: Blocks, directory: Path, write: WriteParts) -> None:
+    """Write the vectors part by part, then merge the parts' inverted lists on disk."""
     trained = directory / "trained.faiss"
     faiss.write_index(index, str(trained))
-    parts: list[Path] = []
-    first = 0
-    for group in _groups(blocks()):
-        part = faiss.read_index(str(trained))
-        for block in group:
-            part.add_with_ids(block.astype(np.float32), np.arange(first, first + len(block)))
-            first += len(block)
-        parts.append(directory / f"part-{len(parts):06d}.faiss")
-        faiss.write_index(part, str(parts[-1]))
-    merge_ondisk(index, [str(part) for part in parts], str(directory / LISTS_FILE))
+    parts = _parts(blocks, directory, trained)
+    write(parts)
+    merge_ondisk(index, [str(part.path) for part in parts], str(directory / LISTS_FILE))
     lists: Any = faiss.downcast_InvertedLists(_inverted(index).invlists)
     # The name alone: a collection may be moved, and is the same wherever it was built.
     lists.filename = LISTS_FILE
     faiss.write_index(index, str(directory / FAISS_FILE))
-    for path in (trained, *parts):
+    for path in (trained, *(part.path for part in parts)):
         path.unlink()
 
 
-def _groups(blocks: Iterator[HalfArray]) -> Iterator[list[HalfArray]]:
-    """Blocks (maps of files, not their contents), together as many rows as one part takes."""
-    group: list[HalfArray] = []
-    for block in blocks:
+def _parts(blocks: Blocks, directory: Path, trained: Path) -> list[Part]:
+    """Blocks that follow each other, together as many rows as one part takes."""
+    parts: list[Part] = []
+    group: list[Block] = []
+    first = rows = 0
+    for number, block in enumerate(blocks, 1):
         group.append(block)
-        if sum(map(len, group)) >= _PART_ROWS:
-            yield group
-            group = []
-    if group:
-        yield group
+        rows += block.rows
+        if rows >= _PART_ROWS or number == len(blocks):
+            path = directory / f"part-{len(parts):06d}.faiss"
+            parts.append(Part(path, trained, first, tuple(group)))
+            first, rows, group = first + rows, 0, []
+    return parts
 
 
 def _measure(
@@ -317,14 +381,15 @@ def _measure(
     ivf = _inverted(index)
     k_factor = None if _is_faithful(index, blocks) else _K_FACTOR
     if k_factor is not None:
-        write_vectors(blocks, int(index.ntotal), index.d, directory / EXACT_FILE)
+        write_vectors(blocks, index.d, directory / EXACT_FILE)
     exact = None
     if k_factor is not None:
         exact = open_vectors(directory, EXACT_FILE, int(index.ntotal), index.d)
     if ivf is None:
         return FaissStamp(factory=factory, k_factor=k_factor)
     queries = probe_queries(probes, kind)
-    truth = exact_search(queries, blocks(), min(RECALL_AT, int(index.ntotal)))
+    arrays = (block.read() for block in blocks)
+    truth = exact_search(queries, arrays, min(RECALL_AT, int(index.ntotal)))
     # Where neighbours lie everywhere, only visiting all lists would find them: no search at all.
     most = min(ivf.nlist, max(_LEAST_CAP, ivf.nlist // _LARGEST_SHARE))
     nprobe, best = 1, 0.0
@@ -336,19 +401,20 @@ def _measure(
         nprobe, best = min(2 * nprobe, most), recall
 
 
-def write_vectors(blocks: Blocks, rows: int, dim: int, path: Path) -> None:
+def write_vectors(blocks: Blocks, dim: int, path: Path) -> None:
     """Write all vectors as one array file of fp16, block by block."""
+    rows = sum(block.rows for block in blocks)
     out = np.lib.format.open_memmap(path, "w+", np.float16, (rows, dim))
     start = 0
-    for block in blocks():
-        out[start : start + len(block)] = block
-        start += len(block)
+    for block in blocks:
+        out[start : start + block.rows] = block.read()
+        start += block.rows
     out.flush()
 
 
 def _is_faithful(index: faiss.Index, blocks: Blocks) -> bool:
     """Whether the index gives vectors back as they went in, as fp16 and 8-bit codes do."""
-    first = next(blocks())[:_PROBES]
+    first = blocks[0].read()[:_PROBES]
     ivf = _inverted(index)
     if ivf is not None:
         ivf.make_direct_map()

@@ -13,6 +13,7 @@ import pytest
 
 from app.index.build import Options, build_collection
 from app.index.collection import Collection
+from app.index.making import Step
 from app.index.manifest import (
     FAISS_FILE,
     MANIFEST,
@@ -26,7 +27,6 @@ from app.index.manifest import (
     stamp_file,
 )
 from app.index.search import choose_factory
-from app.index.shard import Step
 from app.index.sources.detect import captions_in_memory
 from app.index.store import write_store
 from app.xmore.retrieval import FloatArray, IdArray

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,6 @@ from app.index.collection import Collection
 from app.index.manifest import CollectionError, Kind, ModelStamp, read_manifest
 from app.index.plan import PLAN
 from app.index.search import FloatArray
-from app.index.shard import SeenCaptions
 from app.index.sources.detect import detect
 from tests.index.embedders import FakeEmbedder, embed_by_hash
 
@@ -237,16 +237,21 @@ def test_a_build_that_failed_before_its_first_shard_binds_nobody(
     assert read_manifest(out).kind is Kind.PAIRS
 
 
-def test_seen_captions_are_known_before_and_after_settling() -> None:
-    seen = SeenCaptions()
-    texts = [f"caption {number}" for number in range(1000)]
-    assert all(seen.add(text) for text in texts[:500])
-    seen.settle()
-    assert not any(seen.add(text) for text in texts[:500])
-    assert all(seen.add(text) for text in texts[500:])
-    assert not any(seen.add(text) for text in texts)
-    seen.settle()
-    assert not any(seen.add(text) for text in texts)
+def test_a_shard_that_stands_after_a_gap_is_kept(
+    source: Path, wanted: dict[Kind, dict[str, bytes]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    half_built(source, out)
+    shutil.rmtree(tmp_path / ".out.partial/shards/000001")
+    embedded: list[int] = []
+
+    def watch(captions: Sequence[str]) -> FloatArray:
+        embedded.append(len(captions))
+        return embed_by_hash([caption.encode() for caption in captions], MODEL.embed_dim)
+
+    build(source, out, options(), FakeEmbedder(MODEL, watch))
+    assert contents(out) == wanted[Kind.CAPTIONS]
+    assert len(embedded) == -(-(RECORDS + 1) // SHARD) - 2
 
 
 def test_a_shard_is_minutes_of_work_for_either_kind() -> None:

@@ -120,6 +120,7 @@ def _image_folder(
             fingerprint(*pictures, *(path for path in texts if path.is_file())),
             has_images=True,
             read=partial(read_sidecars, folder, pictures),
+            path=folder,
         )
     if len(tables) != 1:
         found = ", ".join(path.name for path in tables) or "none"
@@ -135,4 +136,4 @@ def _image_folder(
 
 
 def _source(path: Path, has_images: bool, read: Read) -> Source:
-    return Source(path.name, path.stat().st_size, fingerprint(path), has_images, read)
+    return Source(path.name, path.stat().st_size, fingerprint(path), has_images, read, path)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from app.index.manifest import CollectionError
 
@@ -58,6 +59,7 @@ class Source:
         fingerprint: changes when the source does, so that a build does not go on with another.
         has_images: whether records come with images.
         read: yields the records in an order that never changes; images only where True is given.
+        path: the file or folder; None for what is in memory.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Source:
     fingerprint: str
     has_images: bool
     read: Read
+    path: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
