@@ -6,6 +6,7 @@ Made from the description of the method alone, it shares no code with the produc
 import math
 import re
 from dataclasses import dataclass
+from operator import mul
 
 Vector = list[float]
 
@@ -20,7 +21,7 @@ class Answer:
 
 
 def dot(a: Vector, b: Vector) -> float:
-    return sum(x * y for x, y in zip(a, b, strict=True))
+    return math.fsum(map(mul, a, b))
 
 
 def softmax(logits: Vector) -> Vector:
