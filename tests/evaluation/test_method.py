@@ -35,7 +35,7 @@ WORDS = ["a cat", "A  cat.", "a dog", "a dog!", "the sea", "The Sea…", "a tree
     st.integers(1, 5),
     st.integers(1, 9),
     st.floats(0.01, 150),
-    st.sampled_from(["image", "text", "mean", "request", "batch", "stream"]),
+    st.sampled_from(["image", "text", "mean", "product", "request", "batch", "stream"]),
 )
 @settings(deadline=None)
 def test_random_images_captions_and_labels(
@@ -65,7 +65,7 @@ def test_random_images_captions_and_labels(
     np.testing.assert_allclose(ours.confidences, [a.confidences for a in theirs], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["request", "batch", "stream", "mean", "text", "image"])
+@pytest.mark.parametrize("name", ["request", "batch", "stream", "mean", "text", "image", "product"])
 def test_weights_and_the_fused_vote(name: str) -> None:
     rng = np.random.default_rng(5)
     t, v, w = unit(rng, 12), unit(rng, 4), unit(rng, 5)

@@ -165,7 +165,12 @@ def test_captions_and_fusion_answer_at_once_without_asking_again(
     page.get_by_label("Captions that vote").fill("3")
     expect(page.locator("#captions-title")).to_have_text("3 captions voted")
     expect(page.locator("#captions li:visible .words")).to_have_count(3)
-    for name, fusion in (("Mean", "mean"), ("Image", "image"), ("Captions", "text")):
+    for name, fusion in (
+        ("Product", "product"),
+        ("Mean", "mean"),
+        ("Image", "image"),
+        ("Captions", "text"),
+    ):
         page.get_by_role("radio", name=name, exact=True).check()
         answer = classify(server, photo()["buffer"], labels=STARTING, captions=3, fusion=fusion)
         assert visit.predicted() == shares(answer)
