@@ -59,9 +59,11 @@ def test_a_photo_is_answered_as_the_api_does(visit: Visit, server: httpx.Client)
     expect(page.get_by_role("status")).to_contain_text(result["predictions"][0]["label"])
 
 
-def test_a_bar_is_as_long_as_its_share_and_split_by_who_said_it(visit: Visit) -> None:
+@pytest.mark.parametrize("fusion", ["Confidence", "Product"])
+def test_a_bar_is_as_long_as_its_share_and_split_by_who_said_it(visit: Visit, fusion: str) -> None:
     visit.choose(photo())
     visit.wait_for_answer()
+    visit.page.get_by_role("radio", name=fusion, exact=True).check()
     first = visit.page.locator("#predictions > li").first
     scale, *parts = (
         box["width"]
