@@ -19,7 +19,6 @@ from app.embedder import ClipEmbedder
 from app.index.build import Options, build_collection
 from app.index.sources.detect import captions_in_memory
 from app.settings import ROOT, Precision, Settings
-from training import evaluate as measure
 from training.backbone import load_classifier
 from training.captions.generate import generate
 from training.captions.lexicon import read_lexicons
@@ -27,6 +26,7 @@ from training.config import EMBED_DIM
 from training.export import assemble, export
 from training.features import Features, extract
 from training.head import JointSpace, Names, Photos, Recipe, train_head
+from training.recall import text_to_image_recall
 from training.sources import CLASS_NAMES, Photo, Places, is_for_training, read_photos
 from training.teacher import EmbeddingCache
 from training.text_tower import Schedule, embed_texts, train_text_tower
@@ -106,19 +106,11 @@ class Run:
         )
         logger.info("%d captions, %s", built.manifest.captions, built.manifest.faiss.factory)
 
-    def evaluate(self) -> None:
-        """Measure models/mini on data/eval, and on the test split of Flickr8k."""
+    def recall(self) -> None:
+        """Measure models/mini on the test split of Flickr8k."""
         model = load_model(f"local-dir:{MODEL_DIR}", None, Precision.FP32)
-        for path in sorted((self._places.data / "eval").glob("*.tar")):
-            result = measure.zero_shot(model, measure.read_tar(path))
-            logger.info(
-                "%s: top-1 %.1f %%, calibration error %.3f",
-                path.stem,
-                result.accuracy,
-                result.calibration_error,
-            )
         test = [photo for photo in read_photos(self._places.data) if _held_out(photo)]
-        recall = measure.text_to_image_recall(model, test)
+        recall = text_to_image_recall(model, test)
         logger.info("Flickr8k, %d test photos: text-to-image R@5 %.1f %%", len(test), recall)
 
 
@@ -165,7 +157,7 @@ def main() -> None:
         "head": Run.head,
         "export": Run.export,
         "captions": Run.captions,
-        "evaluate": Run.evaluate,
+        "recall": Run.recall,
     }
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("step", choices=[*steps, "all"])

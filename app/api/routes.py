@@ -123,8 +123,8 @@ async def classify(
     fusion: Annotated[
         Fusion,
         Form(
-            description="`confidence`: X-MoRe. `mean`: half each. `image`: plain CLIP. "
-            "`text`: captions only.",
+            description="`confidence`: X-MoRe. `product`: geometric mean, nine tenths image. "
+            "`mean`: half each. `image`: plain CLIP. `text`: captions only.",
             examples=[Fusion.CONFIDENCE],
         ),
     ] = Fusion.CONFIDENCE,

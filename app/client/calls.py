@@ -24,7 +24,7 @@ from app.client.retry import retry_after_s
 
 T = TypeVar("T")
 
-FusionName: TypeAlias = Literal["confidence", "mean", "image", "text"]
+FusionName: TypeAlias = Literal["confidence", "product", "mean", "image", "text"]
 NormalizationName: TypeAlias = Literal["request", "batch"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"

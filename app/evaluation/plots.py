@@ -17,7 +17,7 @@ from app.evaluation.statistics import CALIBRATION_BINS, COVERAGES, HISTOGRAM_BIN
 _INK, _GRID, _SERIES = (
     "#010101",
     "#020202",
-    ("#030303", "#040404", "#050505", "#060606", "#070707"),
+    ("#030303", "#040404", "#050505", "#060606", "#070707", "#080808"),
 )
 """Colours that stand for the page's; `_themed` puts CSS variables in their place."""
 
@@ -48,7 +48,7 @@ _STYLE: Any = {
 }
 
 _SIZE = (5.2, 3.3)
-_MARKERS = "osD^v"
+_MARKERS = "osD^vP"
 _BAND = 0.15
 
 
@@ -72,7 +72,9 @@ def differences(by_method: Mapping[str, Sequence[tuple[int, Estimate]]], name: s
                 for part in ("value", "low", "high")
             )
             axes.fill_between(ks, low, high, color=colour, alpha=_BAND, linewidth=0)
-            axes.plot(ks, value, color=colour, label=method, marker=_MARKERS[number % 5])
+            axes.plot(
+                ks, value, color=colour, label=method, marker=_MARKERS[number % len(_MARKERS)]
+            )
         axes.set_xticks(sorted({k for points in by_method.values() for k, _ in points}))
         axes.minorticks_off()
         axes.legend(fontsize=9)

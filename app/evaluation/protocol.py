@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from app.xmore.ensemble import Fusion, Normalization, Probabilities, ensemble, weigh
+from app.xmore.ensemble import Fusion, Normalization, Probabilities, ensemble, fuse, weigh
 from app.xmore.retrieval import FloatArray, IdArray
 
 SEEDS = (0, 1, 2)
@@ -29,6 +29,7 @@ class Method(StrEnum):
     IMAGE = "image"
     TEXT = "text"
     MEAN = "mean"
+    PRODUCT = "product"
     REQUEST = "request"
     BATCH = "batch"
     STREAM = "stream"
@@ -166,7 +167,7 @@ def answer(votes: Votes, targets: IdArray, method: Method, seed: int = 0) -> Ans
     step = max(1, _CHUNK_BYTES // (8 * c))
     for start in range(0, n, step):
         part = slice(start, start + step)
-        fused = weights[part, :1] * votes.image[part] + weights[part, 1:] * votes.text[part]
+        fused = fuse(votes.image[part], votes.text[part], weights[part], method.fusion)
         labels[part] = fused.argmax(axis=1)
         probabilities[part] = fused.max(axis=1)
         ranks[part] = _ranks(fused, targets[part])

@@ -13,6 +13,7 @@ METHOD_NAMES = {
     Method.IMAGE: "plain CLIP",
     Method.TEXT: "captions only",
     Method.MEAN: "fixed halves",
+    Method.PRODUCT: "product",
     Method.REQUEST: "X-MoRe, request",
     Method.BATCH: "X-MoRe, batch",
     Method.STREAM: "X-MoRe, stream",

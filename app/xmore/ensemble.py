@@ -21,11 +21,15 @@ _WITH_VIEWS = 3
 IMAGE, TEXT = 0, 1
 """Columns of `confidences` and `weights`."""
 
+PRODUCT_TEXT_WEIGHT = 0.1
+"""Exponent of the captions' vote in a product: docs/evaluation.md says how it was chosen."""
+
 
 class Fusion(StrEnum):
     """How the two votes become one."""
 
     CONFIDENCE = "confidence"
+    PRODUCT = "product"
     MEAN = "mean"
     IMAGE = "image"
     TEXT = "text"
@@ -75,7 +79,11 @@ def vote(embeddings: FloatArray, labels: FloatArray, logit_scale: float) -> Prob
     Returns:
         (n, labels).
     """
-    logits = logit_scale * (embeddings @ labels.T).astype(np.float64)
+    return _softmax(logit_scale * (embeddings @ labels.T).astype(np.float64))
+
+
+def _softmax(logits: Probabilities) -> Probabilities:
+    """Over the last axis; overwrites its argument."""
     logits -= logits.max(axis=-1, keepdims=True)
     odds: Probabilities = np.exp(logits)
     odds /= odds.sum(axis=-1, keepdims=True)
@@ -116,6 +124,9 @@ def modality_weights(
     confidences up to and with the image. Where both are zero each weighs one half.
     """
     match fusion:
+        case Fusion.PRODUCT:
+            fixed = [1 - PRODUCT_TEXT_WEIGHT, PRODUCT_TEXT_WEIGHT]
+            return np.broadcast_to(fixed, confidences.shape).copy()
         case Fusion.MEAN:
             return np.full_like(confidences, 0.5)
         case Fusion.IMAGE:
@@ -143,6 +154,32 @@ def weigh(
     if has_captions.any():
         weights[has_captions] = modality_weights(confidences[has_captions], fusion, normalization)
     return weights
+
+
+def fuse(
+    image: Probabilities, text: Probabilities, weights: Probabilities, fusion: Fusion
+) -> Probabilities:
+    """The two votes as one, p, (images, labels).
+
+    The weighted mean of the votes or, for `product`, their weighted geometric mean: the
+    logarithmic opinion pool (Genest and Zidek 1986, doi 10.1214/ss/1177013825), in which captions
+    that leave the labels open do not blur what the image says.
+
+    Args:
+        image: p_image, (images, labels).
+        text: p_text, (images, labels).
+        weights: (images, 2), see `weigh`.
+        fusion: how the votes become one.
+    """
+    if fusion is not Fusion.PRODUCT:
+        fused = weights[:, [IMAGE]] * image + weights[:, [TEXT]] * text
+        # Rounded weights may sum to a hair above 1.
+        return np.minimum(fused, 1.0)
+    smallest = np.finfo(np.float64).tiny
+    logs = weights[:, [IMAGE]] * np.log(np.maximum(image, smallest))
+    logs += weights[:, [TEXT]] * np.log(np.maximum(text, smallest))
+    # Where no caption votes the answer is plain CLIP to the last bit.
+    return np.where(weights[:, [TEXT]] > 0, _softmax(logs), image)
 
 
 def ensemble(
@@ -176,7 +213,5 @@ def ensemble(
     has_captions = np.array([len(t) > 0 for t in captions])
     confidences[~has_captions, TEXT] = 0.0
     weights = weigh(confidences, has_captions, fusion, normalization)
-    fused = weights[:, [IMAGE]] * image + weights[:, [TEXT]] * text
-    # Rounded weights may sum to a hair above 1.
-    np.minimum(fused, 1.0, out=fused)
+    fused = fuse(image, text, weights, fusion)
     return Ensemble(fused, image, text, confidences, weights, votes)

@@ -93,11 +93,11 @@ def test_top_k_cuts_after_the_probabilities_are_made(client: TestClient) -> None
     assert cut["results"][0]["predictions"] == whole["results"][0]["predictions"][:1]
 
 
-@pytest.mark.parametrize("fusion", ["confidence", "mean", "image", "text"])
+@pytest.mark.parametrize("fusion", ["confidence", "product", "mean", "image", "text"])
 def test_every_fusion_mode_answers_with_its_weights(client: TestClient, fusion: str) -> None:
     _, answer = post(client, fusion=fusion)
     weights = answer["results"][0]["modalities"]
-    expected = {"mean": 0.5, "image": 1.0, "text": 0.0}.get(fusion)
+    expected = {"product": 0.9, "mean": 0.5, "image": 1.0, "text": 0.0}.get(fusion)
     if expected is not None:
         assert weights["image"]["weight"] == expected
 

@@ -6,6 +6,7 @@ Made from the description of the method alone, it shares no code with the produc
 import math
 import re
 from dataclasses import dataclass
+from operator import mul
 
 Vector = list[float]
 
@@ -20,7 +21,7 @@ class Answer:
 
 
 def dot(a: Vector, b: Vector) -> float:
-    return sum(x * y for x, y in zip(a, b, strict=True))
+    return math.fsum(map(mul, a, b))
 
 
 def softmax(logits: Vector) -> Vector:
@@ -93,7 +94,11 @@ def weighed(answers: list[Answer], has_captions: list[bool], method: str) -> lis
             c = [x / u if u else 0.0 for x, u in zip(a.confidences, usual[method], strict=True)]
             weights = (c[0] / sum(c), c[1] / sum(c)) if sum(c) else (0.5, 0.5)
         else:
-            weights = {"image": (1.0, 0.0), "text": (0.0, 1.0), "mean": (0.5, 0.5)}[method]
+            fixed = {"image": 1.0, "text": 0.0, "mean": 0.5, "product": 0.9}[method]
+            weights = (fixed, 1 - fixed)
         fused = [weights[0] * i + weights[1] * t for i, t in zip(a.image, a.text, strict=True)]
+        if method == "product":
+            odds = [i**0.9 * t**0.1 for i, t in zip(a.image, a.text, strict=True)]
+            fused = [o / sum(odds) for o in odds]
         out.append(Answer(a.image, a.text, fused, weights, a.confidences))
     return out

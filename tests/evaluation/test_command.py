@@ -90,7 +90,7 @@ def test_every_configuration_is_measured(results: Results) -> None:
     assert (one.name, one.images) == ("things", IMAGES)
     assert one.class_images == [PER_CLASS] * len(CLASSES)
     assert [fault.partition(":")[0] for fault in one.unreadable] == ["red car/broken.png"]
-    methods, collections, reranks, crops, templates = 5, 2, 2, 2, 2
+    methods, collections, reranks, crops, templates = 6, 2, 2, 2, 2
     assert len(one.scores) == templates * crops * (1 + methods * collections * reranks * len(KS))
     configurations = [score.configuration for score in one.scores]
     assert len(set(configurations)) == len(configurations)
@@ -162,7 +162,7 @@ def test_an_independent_implementation_gives_the_same_accuracies(
         assert len(captions) == min(k, len({method.folded(text) for text in texts}))
         answers.append(method.votes(v, [t[c] for c in captions], labels, tiny_model.logit_scale))
         targets.append(example.label)
-    for name in ("image", "text", "mean", "request"):
+    for name in ("image", "text", "mean", "product", "request"):
         fused = method.weighed(answers, [True] * len(answers), name)
         right = [a.fused.index(max(a.fused)) == y for a, y in zip(fused, targets, strict=True)]
         (score,) = [
@@ -209,7 +209,7 @@ def test_the_report_needs_nothing_else_and_is_escaped(measured: Path, results: R
     assert not re.search(r"url\((?!#)", text)
     assert len(page.ids) == len(set(page.ids))
     assert page.tags.count("svg") == 2 + 2 * 3
-    assert all(f"#{number:02d}{number:02d}{number:02d}" not in text for number in range(1, 8))
+    assert all(f"#{number:02d}{number:02d}{number:02d}" not in text for number in range(1, 9))
     for words in ("photos & pairs", "captions only", "<b>photo</b>", "tabby cat"):
         assert words in page.words
     assert results.model.fingerprint[:12] in page.words
@@ -252,7 +252,7 @@ def test_a_second_run_computes_no_embedding_again(
     found = json.loads((tmp_path / "results.json").read_text())["sets"][0]["scores"]
     first = {s.configuration: s for s in results.sets[0].scores}
     parsed = Results.model_validate_json((tmp_path / "results.json").read_text()).sets[0].scores
-    assert len(found) == 1 + 5
+    assert len(found) == 1 + 6
     for score in parsed:
         assert score == first[score.configuration]
 

@@ -59,9 +59,11 @@ def test_a_photo_is_answered_as_the_api_does(visit: Visit, server: httpx.Client)
     expect(page.get_by_role("status")).to_contain_text(result["predictions"][0]["label"])
 
 
-def test_a_bar_is_as_long_as_its_share_and_split_by_who_said_it(visit: Visit) -> None:
+@pytest.mark.parametrize("fusion", ["Confidence", "Product"])
+def test_a_bar_is_as_long_as_its_share_and_split_by_who_said_it(visit: Visit, fusion: str) -> None:
     visit.choose(photo())
     visit.wait_for_answer()
+    visit.page.get_by_role("radio", name=fusion, exact=True).check()
     first = visit.page.locator("#predictions > li").first
     scale, *parts = (
         box["width"]
@@ -165,7 +167,12 @@ def test_captions_and_fusion_answer_at_once_without_asking_again(
     page.get_by_label("Captions that vote").fill("3")
     expect(page.locator("#captions-title")).to_have_text("3 captions voted")
     expect(page.locator("#captions li:visible .words")).to_have_count(3)
-    for name, fusion in (("Mean", "mean"), ("Image", "image"), ("Captions", "text")):
+    for name, fusion in (
+        ("Product", "product"),
+        ("Mean", "mean"),
+        ("Image", "image"),
+        ("Captions", "text"),
+    ):
         page.get_by_role("radio", name=name, exact=True).check()
         answer = classify(server, photo()["buffer"], labels=STARTING, captions=3, fusion=fusion)
         assert visit.predicted() == shares(answer)

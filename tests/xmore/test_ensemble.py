@@ -14,6 +14,7 @@ from app.xmore.ensemble import (
     captions_vote,
     confidence,
     ensemble,
+    fuse,
     modality_weights,
     vote,
 )
@@ -113,6 +114,24 @@ def test_mean_fusion_is_halfway_between_the_votes(case: Case) -> None:
     case.captions = [unit(np.random.default_rng(1), 3) for _ in case.captions]
     out = case.run(Fusion.MEAN, Normalization.REQUEST)
     np.testing.assert_allclose(out.probabilities, (out.image + out.text) / 2)
+
+
+@given(cases())
+def test_product_fusion_is_the_weighted_geometric_mean_of_the_votes(case: Case) -> None:
+    case.captions = [unit(np.random.default_rng(1), 3) for _ in case.captions]
+    out = case.run(Fusion.PRODUCT, Normalization.REQUEST)
+    odds = out.image**0.9 * out.text**0.1
+    np.testing.assert_allclose(out.probabilities, odds / odds.sum(1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(out.weights, [[0.9, 0.1]] * len(out.weights))
+
+
+@given(cases())
+def test_in_a_product_captions_that_say_nothing_leave_the_order_of_labels(case: Case) -> None:
+    undecided = np.full((len(case.images), len(case.labels)), 1 / len(case.labels))
+    image = vote(case.images, case.labels, case.scale)
+    fused = fuse(image, undecided, np.tile((0.9, 0.1), (len(image), 1)), Fusion.PRODUCT)
+    best = np.take_along_axis(fused, image.argmax(axis=1)[:, np.newaxis], axis=1)
+    np.testing.assert_allclose(best[:, 0], fused.max(axis=1), rtol=1e-9)
 
 
 @given(cases())

@@ -54,7 +54,10 @@ class Row {
 
   show(prediction, answer) {
     const { probability, image, text } = prediction;
-    setShares(this.fused, answer.image.weight * image, answer.text.weight * (text ?? 0));
+    const parts = [answer.image.weight * image, answer.text.weight * (text ?? 0)];
+    // In a product they do not add up to the whole, and the bar is as long as the whole.
+    const whole = probability / (parts[0] + parts[1] || 1);
+    setShares(this.fused, ...parts.map((part) => part * whole));
     setShares(this.image, image);
     setShares(this.text, text ?? 0);
     this.textPart.hidden = text === null;
