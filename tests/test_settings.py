@@ -30,6 +30,7 @@ def test_defaults_need_no_environment() -> None:
     assert settings.pretrained is None
     ((name, directory),) = settings.collections
     assert name is None
+    assert isinstance(directory, Path)
     assert directory.parts[-2:] == ("index_data", "default")
     assert settings.verify_index
     assert settings.precision is Precision.AUTO
@@ -44,6 +45,7 @@ def test_defaults_need_no_environment() -> None:
 def test_defaults_do_not_depend_on_the_working_directory(tmp_path: Path) -> None:
     settings = Settings()
     ((_, directory),) = settings.collections
+    assert isinstance(directory, Path)
     assert directory.is_absolute()
     assert Path(settings.model.removeprefix("local-dir:")).is_absolute()
     assert tmp_path not in directory.parents

@@ -18,7 +18,11 @@ from rich.text import Text
 from app.cli import terminal
 from app.cli.completion import architectures, tags
 from app.cli.terminal import failures_in_words, read_settings, say, say_aside
-from app.index.manifest import REPORT, Kind
+from app.index.manifest import REPORT, Kind, Manifest
+from app.index.milvus.load import LoadOptions, MilvusIndexType
+from app.index.milvus.manifest import MilvusManifest
+from app.index.place import MilvusAddress, Place, parse_place
+from app.settings import Settings
 
 index_app = typer.Typer(help="Caption collections: build one, look at one.", no_args_is_help=True)
 
@@ -32,7 +36,21 @@ PretrainedOption = Annotated[
     str | None,
     typer.Option(help="Weights of an architecture. [XMORE_PRETRAINED]", autocompletion=tags),
 ]
-DirectoryArgument = Annotated[Path, typer.Argument(help="A caption collection.")]
+DirectoryArgument = Annotated[
+    Path, typer.Argument(metavar="DIR", help="A caption collection on disk.")
+]
+PlaceArgument = Annotated[
+    str, typer.Argument(metavar="DIR|URL", help="A caption collection, on disk or in Milvus.")
+]
+_URL_FORMS = "milvus://HOST:PORT/NAME or milvus:PATH/FILE.db/NAME"
+IndexTypeOption = Annotated[
+    MilvusIndexType | None,
+    typer.Option(
+        "--milvus-index",
+        help="Milvus's index type; default: FLAT (exact) on the embedded engine and below 30,000 "
+        "vectors, else HNSW.",
+    ),
+]
 
 
 @index_app.command("build")
@@ -75,8 +93,14 @@ def index_build(
     restart: Annotated[
         bool, typer.Option("--restart", help="Throw an unfinished build away.")
     ] = False,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help=f"Load it into Milvus then, as copy does: {_URL_FORMS}."),
+    ] = None,
+    milvus_index: IndexTypeOption = None,
 ) -> None:
     """Build a caption collection for the model that will serve it; go on after a kill."""
+    address = None if to is None else _address(to)
     from app.clip.model import load_chosen_model
     from app.embedder import ClipEmbedder
     from app.index.build import Options, build_collection
@@ -111,17 +135,108 @@ def index_build(
             say=lambda words: progress.console.print(Text(words), highlight=False),
         )
     manifest, report = built.manifest, built.report
-    of_images = "" if manifest.images is None else f" of {manifest.images} images"
-    say(f"{out}: {manifest.captions} captions{of_images}, FAISS {manifest.faiss.factory}")
+    say(
+        f"{out}: {manifest.captions} captions{_of_images(manifest)}, FAISS {manifest.faiss.factory}"
+    )
     if report.faults:
         say_aside(
             f"{report.faults} rows or images could not be used; {out / REPORT} says which and why."
         )
+    if address is not None:
+        _load(out, address, settings, LoadOptions(milvus_index, restart))
+
+
+@index_app.command("copy")
+def index_copy(
+    directory: DirectoryArgument,
+    to: Annotated[str, typer.Argument(metavar="URL", help=f"Where to in Milvus: {_URL_FORMS}.")],
+    milvus_index: IndexTypeOption = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Throw away what xmore loaded there before.")
+    ] = False,
+) -> None:
+    """Load a collection into Milvus; go on where a killed copy stopped."""
+    _load(directory, _address(to), read_settings(), LoadOptions(milvus_index, restart))
+
+
+def _load(
+    directory: Path, address: MilvusAddress, settings: Settings, options: LoadOptions
+) -> None:
+    from app.index.collection import Collection
+    from app.index.milvus.load import load_collection
+
+    with failures_in_words(), _building() as progress:
+        source = Collection.open(directory, settings.verify_index)
+        entries = source.manifest.entries
+        task = progress.add_task("load", total=entries, captions=0)
+        loaded = load_collection(
+            source,
+            address,
+            settings.milvus,
+            options,
+            progress=lambda rows: progress.update(task, completed=rows, captions=rows),
+            say=lambda words: progress.console.print(Text(words), highlight=False),
+        )
+    say(f"{address}: {loaded.captions} captions{_of_images(loaded)}, Milvus {loaded.index.type}")
+
+
+def _of_images(manifest: Manifest | MilvusManifest) -> str:
+    return "" if manifest.images is None else f" of {manifest.images} images"
+
+
+def _place(text: str) -> Place:
+    try:
+        return parse_place(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _address(text: str) -> MilvusAddress:
+    place = _place(text)
+    if isinstance(place, Path):
+        raise typer.BadParameter(f"'{text}' is no Milvus URL; it looks like {_URL_FORMS}")
+    return place
 
 
 @index_app.command("info")
-def index_info(directory: DirectoryArgument) -> None:
+def index_info(place: PlaceArgument) -> None:
     """Show what a collection is, which model it belongs to, and some of its captions."""
+    where = _place(place)
+    rows, captions = _on_disk(where) if isinstance(where, Path) else _in_milvus(where)
+    for key, value in rows.items():
+        if value is not None:
+            say(f"{key:<12} {value}")
+    for caption in captions:
+        say(f"  {caption}", style="dim")
+
+
+def _said_by_all(manifest: Manifest | MilvusManifest) -> dict[str, str | None]:
+    return {
+        "name": manifest.name,
+        "kind": manifest.kind.value,
+        "captions": str(manifest.captions),
+        "images": None if manifest.images is None else str(manifest.images),
+        "model": f"{manifest.model.name} ({manifest.model.fingerprint[:12]})",
+        "dimension": str(manifest.model.embed_dim),
+    }
+
+
+def _in_milvus(address: MilvusAddress) -> tuple[dict[str, str | None], list[str]]:
+    from app.index.milvus.collection import MilvusCollection
+
+    with failures_in_words():
+        collection = MilvusCollection.open(address, read_settings().milvus)
+        texts = collection.some(_CAPTIONS_SHOWN).texts
+    manifest = collection.manifest
+    build = (f"{key} {value}" for key, value in manifest.index.build.items())
+    said = _said_by_all(manifest) | {
+        "Milvus": ", ".join([manifest.index.type, *build]),
+        "fingerprint": manifest.fingerprint,
+    }
+    return said, texts[:_CAPTIONS_SHOWN]
+
+
+def _on_disk(directory: Path) -> tuple[dict[str, str | None], list[str]]:
     import numpy as np
 
     from app.index.collection import Collection
@@ -131,30 +246,20 @@ def index_info(directory: DirectoryArgument) -> None:
     manifest = collection.manifest
     faiss = manifest.faiss
     asked = {"nprobe": faiss.nprobe, "k_factor": faiss.k_factor}
-    rows = {
-        "name": manifest.name,
-        "kind": manifest.kind.value,
-        "captions": str(manifest.captions),
-        "images": None if manifest.images is None else str(manifest.images),
-        "model": f"{manifest.model.name} ({manifest.model.fingerprint[:12]})",
-        "dimension": str(manifest.model.embed_dim),
+    said = _said_by_all(manifest) | {
         "FAISS": ", ".join(
             [faiss.factory, *(f"{key} {value}" for key, value in asked.items() if value)]
         ),
         "size": f"{sum(file.bytes for file in manifest.files.values()) / 1e6:.1f} MB",
         "fingerprint": manifest.fingerprint,
     }
-    for key, value in rows.items():
-        if value is not None:
-            say(f"{key:<12} {value}")
     shown = np.linspace(0, len(collection) - 1, min(_CAPTIONS_SHOWN, len(collection)))
-    for caption in collection.texts(shown.astype(np.int64)):
-        say(f"  {caption}", style="dim")
+    return said, collection.texts(shown.astype(np.int64))
 
 
 @index_app.command("verify")
 def index_verify(
-    directory: DirectoryArgument,
+    place: PlaceArgument,
     model: ModelOption = None,
     pretrained: PretrainedOption = None,
     with_model: Annotated[
@@ -162,31 +267,37 @@ def index_verify(
         typer.Option("--with-model/--without-model", help="Embed some captions anew and compare."),
     ] = True,
     least_recall: Annotated[
-        float, typer.Option(min=0, max=1, help="Least recall@16 against exact search.")
+        float,
+        typer.Option(min=0, max=1, help="Least recall@16 against exact search; on disk only."),
     ] = 0.8,
 ) -> None:
-    """Check a collection's files, counts, recall, and that captions fit their vectors."""
+    """Check a collection's files or rows, counts, recall, and that captions fit their vectors."""
     from app.clip.model import load_chosen_model
     from app.engine import stamp
-    from app.index.collection import Collection
-    from app.index.verify import verify
+    from app.index.opening import open_collection
+    from app.index.verify import verify, verify_in_milvus
 
+    where = _place(place)
     settings = read_settings(model=model, pretrained=pretrained)
     with failures_in_words():
         encode = None
         if with_model:
-            collection = Collection.open(directory, verify=False)
+            collection = open_collection(where, verify=False, milvus=settings.milvus)
             encoder = load_chosen_model(settings)
             collection.check_model(stamp(encoder))
             encode = encoder.encode_texts
-        verified = verify(directory, encode, least_recall)
-    say(f"recall@16    {verified.recall:.3f} on {verified.queries} queries")
+        if isinstance(where, Path):
+            verified = verify(where, encode, least_recall)
+        else:
+            verified = verify_in_milvus(where, settings.milvus, encode)
+    if verified.recall is not None:
+        say(f"recall@16    {verified.recall:.3f} on {verified.queries} queries")
     if verified.least_cosine is not None:
         say(
             f"in step      {verified.captions} captions embedded anew, "
             f"least cosine {verified.least_cosine:.3f}"
         )
-    say(f"{directory} is sound")
+    say(f"{where} is sound")
 
 
 class _RateColumn(ProgressColumn):

@@ -1,0 +1,202 @@
+"""`python benchmarks/milvus.py COLLECTION`: the same collection in FAISS and in embedded Milvus.
+
+Copies a collection from its directory into Milvus's embedded engine, asks both about the same
+photos in one run, and prints how much of the 16 retrieved captions agrees, how far the fused
+probabilities differ, and what a search takes. Agreement with exact search over the same vectors
+stands beside, as either index may be the one that misses.
+"""
+
+import argparse
+import random
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+import numpy as np
+import torch
+from loky import cpu_count
+
+from app.clip.decode import decode_image
+from app.clip.labels import DEFAULT_TEMPLATE, fill
+from app.clip.model import ClipModel, load_chosen_model
+from app.engine import DEFAULT_CAPTIONS, stamp
+from app.index.collection import Collection
+from app.index.manifest import Kind
+from app.index.milvus.collection import MilvusCollection
+from app.index.milvus.load import LoadOptions, MilvusIndexType, load_collection
+from app.index.place import MilvusAddress, MilvusOptions
+from app.index.search import exact_search, normalised
+from app.settings import Settings
+from app.xmore.ensemble import Probabilities, ensemble
+from app.xmore.retrieval import (
+    CANDIDATES,
+    CaptionCollection,
+    FloatArray,
+    RetrievedCaptions,
+    retrieve,
+)
+from benchmarks.photos import SMALL, photos
+from benchmarks.words import TEN_LABELS
+
+_BATCH = 16
+_SUFFIXES = {".jpg", ".jpeg", ".png"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The photos, embedded, (n, d), and the labels that are asked about, (labels, d)."""
+
+    images: FloatArray
+    labels: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What one engine gave for each photo, and milliseconds of search and of the whole step."""
+
+    captions: list[RetrievedCaptions]
+    search_ms: FloatArray
+    retrieve_ms: FloatArray
+
+
+def files(tar: Path, count: int) -> tuple[list[bytes], Sequence[str]]:
+    """Photos drawn from a tar, the same ones every time, and its folders as labels if it has some.
+
+    Args:
+        tar: images, in one folder a class or in none.
+        count: how many.
+    """
+    with tarfile.open(tar) as archive:
+        members = [m for m in archive.getmembers() if Path(m.name).suffix.lower() in _SUFFIXES]
+        drawn = random.Random(0).sample(members, min(count, len(members)))
+        data = [archive.extractfile(member) for member in drawn]
+        found = [file.read() for file in data if file is not None]
+    names = sorted({Path(member.name).parent.name for member in members})
+    return found, names if len(names) > 1 else TEN_LABELS
+
+
+def embed(model: ClipModel, images: Sequence[bytes], labels: Sequence[str]) -> Asked:
+    """Photos and labels by the model."""
+    rows = []
+    for start in range(0, len(images), _BATCH):
+        batch = [decode_image(file, 50_000_000) for file in images[start : start + _BATCH]]
+        rows.append(model.encode_images([model.pixels(image) for image in batch]))
+    return Asked(
+        np.concatenate(rows), model.encode_texts([fill(DEFAULT_TEMPLATE, name) for name in labels])
+    )
+
+
+def answer(collection: CaptionCollection, images: FloatArray) -> Answered:
+    """Ask one photo at a time, as requests do."""
+    captions, search_ms, retrieve_ms = [], [], []
+    for v in images:
+        start = perf_counter()
+        collection.search(v[np.newaxis], CANDIDATES)
+        search_ms.append(1000 * (perf_counter() - start))
+        start = perf_counter()
+        captions += retrieve(v[np.newaxis], collection, DEFAULT_CAPTIONS)
+        retrieve_ms.append(1000 * (perf_counter() - start))
+    return Answered(captions, np.array(search_ms, np.float32), np.array(retrieve_ms, np.float32))
+
+
+def overlap(one: Sequence[RetrievedCaptions], other: Sequence[RetrievedCaptions]) -> float:
+    """The share of the one's captions that the other has too."""
+    same = sum(
+        len(set(a.ids.tolist()) & set(b.ids.tolist())) for a, b in zip(one, other, strict=True)
+    )
+    return same / sum(len(a) for a in one)
+
+
+def fused(model: ClipModel, asked: Asked, found: Answered) -> Probabilities:
+    """Fused probabilities of each photo, (n, labels)."""
+    embeddings = [captions.embeddings for captions in found.captions]
+    together = ensemble(asked.images, embeddings, asked.labels, model.logit_scale)
+    return together.probabilities
+
+
+def missed(collection: Collection, images: FloatArray, found: Answered) -> Iterator[bool]:
+    """Whether each of the 16 exactly nearest captions of each photo was found."""
+    exact = exact_search(images, collection.index.blocks(), DEFAULT_CAPTIONS)
+    for ids, captions in zip(exact, found.captions, strict=True):
+        vectors = normalised(collection.embeddings(captions.ids))
+        nearest = normalised(collection.embeddings(ids))
+        for vector in nearest:
+            # Equal vectors may be told apart by the search's order alone.
+            yield bool((vectors @ vector).max(initial=-1) < 1 - 1e-5)
+
+
+def show(name: str, milliseconds: FloatArray) -> None:
+    """Half and 99 of 100 are below these."""
+    p50, p99 = np.percentile(milliseconds, [50, 99])
+    print(f"{name:<34} p50 {p50:8.2f} ms   p99 {p99:8.2f} ms")
+
+
+def compare(
+    source: Collection,
+    address: MilvusAddress,
+    index: MilvusIndexType | None,
+    asked: Asked,
+    model: ClipModel,
+) -> None:
+    """Load, ask both, print."""
+    options = MilvusOptions(timeout_s=60)
+    start = perf_counter()
+    manifest = load_collection(source, address, options, LoadOptions(index))
+    seconds = perf_counter() - start
+    print(f"{'loaded into Milvus':<34} {seconds:.0f} s, {manifest.entries / seconds:.0f} rows/s")
+    start = perf_counter()
+    other = MilvusCollection.open(address, options)
+    print(f"{'opened':<34} {perf_counter() - start:.1f} s")
+    disk = sum(path.stat().st_size for path in Path(address.uri).rglob("*") if path.is_file())
+    print(f"{'disk':<34} {disk / 1e6:.0f} MB")
+    print(f"{'index':<34} FAISS {source.manifest.faiss.factory}, Milvus {manifest.index.type}")
+    for collection in (source, other):
+        answer(collection, asked.images[:3])
+    by_faiss = answer(source, asked.images)
+    by_milvus = answer(other, asked.images)
+    show("FAISS, search", by_faiss.search_ms)
+    show("Milvus, search", by_milvus.search_ms)
+    show("FAISS, search and re-ranking", by_faiss.retrieve_ms)
+    show("Milvus, search and re-ranking", by_milvus.retrieve_ms)
+    print(f"{'overlap of the 16':<34} {overlap(by_faiss.captions, by_milvus.captions):.4f}")
+    if source.manifest.kind is Kind.CAPTIONS:
+        for name, found in (("FAISS", by_faiss), ("Milvus", by_milvus)):
+            lost = np.mean(list(missed(source, asked.images, found)))
+            print(f"{f'{name}, recall@16 of exact search':<34} {1 - lost:.4f}")
+    differences = np.abs(fused(model, asked, by_faiss) - fused(model, asked, by_milvus)).max(axis=1)
+    p50, p99 = np.percentile(differences, [50, 99])
+    print(
+        f"{'fused probabilities, difference':<34} p50 {p50:.5f}   p99 {p99:.5f}   "
+        f"max {differences.max():.5f}"
+    )
+
+
+def main() -> None:
+    """Read the command line and compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("collection", type=Path)
+    parser.add_argument("--photos", type=Path, help="a tar of photos; default: scikit-image's")
+    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--milvus-index", type=MilvusIndexType, choices=list(MilvusIndexType))
+    arguments = parser.parse_args()
+    torch.set_num_threads(cpu_count())
+    source = Collection.open(arguments.collection)
+    model = load_chosen_model(Settings())
+    source.check_model(stamp(model))
+    if arguments.photos:
+        images, labels = files(arguments.photos, arguments.queries)
+    else:
+        images, labels = photos(arguments.queries, SMALL), TEN_LABELS
+    print(f"{'asked':<34} {len(images)} photos, {len(labels)} labels, {len(source)} captions")
+    asked = embed(model, images, labels)
+    with TemporaryDirectory() as folder:
+        file = f"{folder}/engine.db"
+        address = MilvusAddress(f"milvus:{file}/benchmark", file, "benchmark")
+        compare(source, address, arguments.milvus_index, asked, model)
+
+
+if __name__ == "__main__":
+    main()
