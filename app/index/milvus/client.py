@@ -14,7 +14,6 @@ from app.index.place import MilvusAddress, MilvusOptions
 from app.index.search import FloatArray
 
 METRIC = "IP"
-VECTOR = "vector"
 ID = "id"
 
 MAX_TEXT_BYTES = 65_535
@@ -157,8 +156,8 @@ class MilvusClient:
                 self._name, properties=dict(properties), timeout=self._timeout_s
             )
 
-    def dimension(self) -> int | None:
-        """D of its vectors; None where it has none of ours.
+    def dimension(self, vector: str) -> int | None:
+        """D of the vectors of a field; None where there is none of this name.
 
         Raises:
             EngineError: no answer, or no such collection.
@@ -168,12 +167,14 @@ class MilvusClient:
         dims = [
             int(field["params"]["dim"])
             for field in told["fields"]
-            if field["name"] == VECTOR and "dim" in field.get("params", {})
+            if field["name"] == vector and "dim" in field.get("params", {})
         ]
         return dims[0] if dims else None
 
-    def create(self, dim: int, texts: Sequence[str], properties: Mapping[str, str]) -> None:
-        """Make the collection: an id, a vector, and fields of text.
+    def create(
+        self, vector: str, dim: int, texts: Sequence[str], properties: Mapping[str, str]
+    ) -> None:
+        """Make the collection: an id, a field of vectors, and fields of text.
 
         Raises:
             EngineError: no answer, or it refuses.
@@ -182,7 +183,7 @@ class MilvusClient:
 
         schema = pymilvus.MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field(ID, pymilvus.DataType.INT64, is_primary=True)
-        schema.add_field(VECTOR, pymilvus.DataType.FLOAT_VECTOR, dim=dim)
+        schema.add_field(vector, pymilvus.DataType.FLOAT_VECTOR, dim=dim)
         for name in texts:
             schema.add_field(name, pymilvus.DataType.VARCHAR, max_length=MAX_TEXT_BYTES)
         with _failures_in_words():
@@ -213,7 +214,7 @@ class MilvusClient:
         with _failures_in_words():
             self._client.upsert(self._name, list(rows), timeout=_BATCH_S)
 
-    def finish(self, index_type: str, parameters: Mapping[str, int]) -> None:
+    def finish(self, vector: str, index_type: str, parameters: Mapping[str, int]) -> None:
         """Put all rows on disk, index them for inner products, and make them searchable.
 
         Raises:
@@ -222,10 +223,10 @@ class MilvusClient:
         import pymilvus
 
         params = pymilvus.MilvusClient.prepare_index_params()
-        params.add_index(VECTOR, index_type=index_type, metric_type=METRIC, params=dict(parameters))
+        params.add_index(vector, index_type=index_type, metric_type=METRIC, params=dict(parameters))
         with _failures_in_words():
             self._client.flush(self._name, timeout=_LONG_S)
-            if VECTOR not in self._client.list_indexes(self._name):
+            if vector not in self._client.list_indexes(self._name):
                 self._client.create_index(self._name, params, timeout=_LONG_S)
             self._client.load_collection(self._name, timeout=_LONG_S)
 
@@ -273,6 +274,7 @@ class MilvusClient:
 
     def search(
         self,
+        vector: str,
         queries: FloatArray,
         count: int,
         fields: Sequence[str],
@@ -287,7 +289,7 @@ class MilvusClient:
             found = self._client.search(
                 self._name,
                 data=list(queries),
-                anns_field=VECTOR,
+                anns_field=vector,
                 limit=count,
                 output_fields=list(fields),
                 search_params={"metric_type": METRIC, "params": dict(parameters)},

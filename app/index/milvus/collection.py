@@ -9,7 +9,7 @@ import numpy as np
 from app.index.manifest import CollectionAwayError, CollectionError, ModelStamp, check_model
 from app.index.milvus.client import REFUSED, EngineError, MilvusClient
 from app.index.milvus.manifest import MilvusIndexStamp, MilvusManifest, read_manifest
-from app.index.milvus.rows import HIT_FIELDS, hits_of
+from app.index.milvus.rows import hit_fields, hits_of
 from app.index.milvus.watch import Watch
 from app.index.place import MilvusAddress, MilvusOptions
 from app.xmore.retrieval import FloatArray, Hits
@@ -105,12 +105,11 @@ class MilvusCollection:
         Raises:
             CollectionError: no answer.
         """
-        kind, dim = self.manifest.kind, self.manifest.model.embed_dim
         try:
-            rows = self._client.some_rows(count, HIT_FIELDS[kind])
+            rows = self._client.some_rows(count, hit_fields(self.manifest))
         except EngineError as error:
             raise CollectionError(REFUSED, self._client.address, error) from error
-        return hits_of(rows, kind, dim)
+        return hits_of(rows, self.manifest)
 
 
 def _checked(client: MilvusClient, options: MilvusOptions) -> MilvusManifest:
@@ -122,7 +121,7 @@ def _checked(client: MilvusClient, options: MilvusOptions) -> MilvusManifest:
             address,
         )
     manifest = read_manifest(client.properties(), address)
-    dim = client.dimension()
+    dim = client.dimension(manifest.vector)
     if dim != manifest.model.embed_dim:
         raise CollectionError(
             f"its vectors have {dim} dimensions, its manifest says {manifest.model.embed_dim}. "
@@ -144,13 +143,11 @@ def _search(
     manifest: MilvusManifest, client: MilvusClient, queries: FloatArray, count: int
 ) -> list[Hits]:
     count = min(count, manifest.entries, _MOST)
-    dim = manifest.model.embed_dim
-    fields = HIT_FIELDS[manifest.kind]
     if count == 0 or len(queries) == 0:
-        return [hits_of([], manifest.kind, dim) for _ in queries]
+        return [hits_of([], manifest) for _ in queries]
     parameters = search_parameters(manifest.index, count, manifest.entries)
-    found = client.search(queries, count, fields, parameters)
-    return [hits_of(rows, manifest.kind, dim) for rows in found]
+    found = client.search(manifest.vector, queries, count, hit_fields(manifest), parameters)
+    return [hits_of(rows, manifest) for rows in found]
 
 
 def search_parameters(index: MilvusIndexStamp, count: int, entries: int) -> dict[str, int]:

@@ -132,14 +132,14 @@ def _load(
     for start in range(done, wanted.entries, options.batch_rows):
         progress(start)
         stop = min(start + options.batch_rows, wanted.entries)
-        client.upsert(rows_of(source, start, stop))
+        client.upsert(rows_of(source, wanted, start, stop))
         if stop - noted >= _NOTED_BATCHES * options.batch_rows:
             client.set_properties({PROGRESS: str(stop)})
             noted = stop
     client.set_properties({PROGRESS: str(wanted.entries)})
     progress(wanted.entries)
     say(f"indexing {wanted.entries} vectors: Milvus {wanted.index.type}")
-    client.finish(wanted.index.type, wanted.index.build)
+    client.finish(wanted.vector, wanted.index.type, wanted.index.build)
     rows = client.count()
     if rows != wanted.entries:
         raise CollectionError(
@@ -171,7 +171,7 @@ def _begin(
     if not exists:
         texts = TEXT_FIELDS[wanted.kind]
         plan = {LOADING: wanted.model_dump_json(exclude_none=True), PROGRESS: "0"}
-        client.create(wanted.model.embed_dim, texts, plan)
+        client.create(wanted.vector, wanted.model.embed_dim, texts, plan)
         return 0
     if MANIFEST in properties:
         if read_manifest(properties, address) == wanted:

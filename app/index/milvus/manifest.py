@@ -57,6 +57,15 @@ class MilvusManifest(_Strict):
     fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
     @property
+    def vector(self) -> str:
+        """The name of the field that is searched, which no other content has.
+
+        So a search finds nothing, rather than the wrong thing, once another collection has taken
+        the place of the one that was opened.
+        """
+        return f"vector_{self.fingerprint[:16]}"
+
+    @property
     def entries(self) -> int:
         """How many rows are searched: captions, or images for `pairs`."""
         return self.captions if self.images is None else self.images

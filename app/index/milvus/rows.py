@@ -3,7 +3,7 @@
 | field | kind `captions` | kind `pairs` |
 |---|---|---|
 | `id` | the caption's id | the id of the image's first caption |
-| `vector` | the caption's embedding | the image's embedding |
+| `vector_…` | the caption's embedding | the image's embedding |
 | `texts` | the caption | the image's captions, one a line |
 | `embeddings` | not there: it is the vector | the captions' embeddings, fp16, base64 |
 
@@ -18,7 +18,8 @@ import numpy as np
 
 from app.index.collection import Collection
 from app.index.manifest import CollectionError, Kind
-from app.index.milvus.client import ID, MAX_TEXT_BYTES, VECTOR
+from app.index.milvus.client import ID, MAX_TEXT_BYTES
+from app.index.milvus.manifest import MilvusManifest
 from app.index.search import normalised
 from app.xmore.retrieval import FloatArray, Hits
 
@@ -28,13 +29,19 @@ EMBEDDINGS = "embeddings"
 TEXT_FIELDS = {Kind.CAPTIONS: (TEXTS,), Kind.PAIRS: (TEXTS, EMBEDDINGS)}
 """The fields of text, by the collection's kind."""
 
-HIT_FIELDS = {Kind.CAPTIONS: (TEXTS, VECTOR), Kind.PAIRS: (TEXTS, EMBEDDINGS)}
-"""What a hit needs besides the id, by the collection's kind."""
-
 _LITTLE_ENDIAN_HALF = np.dtype("<f2")
 
 
-def rows_of(collection: Collection, start: int, stop: int) -> list[dict[str, Any]]:
+def hit_fields(manifest: MilvusManifest) -> tuple[str, ...]:
+    """What a hit needs besides the id."""
+    if manifest.kind is Kind.CAPTIONS:
+        return (TEXTS, manifest.vector)
+    return (TEXTS, EMBEDDINGS)
+
+
+def rows_of(
+    collection: Collection, manifest: MilvusManifest, start: int, stop: int
+) -> list[dict[str, Any]]:
     """The rows of entries `start` to `stop`, without the last, of a collection on disk.
 
     Raises:
@@ -45,7 +52,7 @@ def rows_of(collection: Collection, start: int, stop: int) -> list[dict[str, Any
     images = collection.images
     if images is None:
         return [
-            {ID: int(entry), VECTOR: vector, TEXTS: _fitting(text, f"caption {entry}")}
+            {ID: int(entry), manifest.vector: vector, TEXTS: _fitting(text, f"caption {entry}")}
             for entry, vector, text in zip(entries, vectors, collection.texts(entries), strict=True)
         ]
     rows = []
@@ -57,7 +64,7 @@ def rows_of(collection: Collection, start: int, stop: int) -> list[dict[str, Any
         rows.append(
             {
                 ID: first,
-                VECTOR: vector,
+                manifest.vector: vector,
                 TEXTS: _fitting("\n".join(captions), what),
                 EMBEDDINGS: _fitting(base64.b64encode(packed).decode("ascii"), what),
             }
@@ -75,13 +82,14 @@ def _fitting(text: str, what: str) -> str:
     return text
 
 
-def hits_of(found: Sequence[Mapping[str, Any]], kind: Kind, dim: int) -> Hits:
+def hits_of(found: Sequence[Mapping[str, Any]], manifest: MilvusManifest) -> Hits:
     """The captions of the rows that a search found, in their order."""
+    dim = manifest.model.embed_dim
     if not found:
         return Hits(np.empty(0, np.int64), [], np.empty((0, dim), np.float32))
-    if kind is Kind.CAPTIONS:
+    if manifest.kind is Kind.CAPTIONS:
         ids = np.array([row[ID] for row in found], np.int64)
-        vectors = np.array([row[VECTOR] for row in found], np.float32)
+        vectors = np.array([row[manifest.vector] for row in found], np.float32)
         return Hits(ids, [row[TEXTS] for row in found], normalised(vectors))
     texts = [row[TEXTS].split("\n") for row in found]
     ids = np.concatenate(

@@ -5,6 +5,7 @@ from pathlib import Path
 from app.index.build import Options, build_collection
 from app.index.collection import Collection
 from app.index.manifest import Kind, ModelStamp
+from app.index.place import MilvusAddress
 from app.index.sources.detect import captions_in_memory, detect
 from tests.index.embedders import FakeEmbedder
 
@@ -17,6 +18,11 @@ def captions(out: Path, count: int = 200, word: str = "caption") -> Collection:
     texts = captions_in_memory(f"{word} {number} ü" for number in range(count))
     build_collection([texts], out, FakeEmbedder(MODEL), Options(name=out.name))
     return Collection.open(out)
+
+
+def embedded(file: str, name: str) -> MilvusAddress:
+    """A collection in the embedded engine on a file."""
+    return MilvusAddress(f"milvus:{file}/{name}", file, name)
 
 
 def picture(number: int) -> bytes:

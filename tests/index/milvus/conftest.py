@@ -11,7 +11,7 @@ from tests.index.milvus.engine import Engine
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    engine = Engine(tmp_path_factory.mktemp("milvus") / "data")
+    engine = Engine(tmp_path_factory.mktemp("milvus") / "data.db")
     yield engine
     engine.stop()
 

@@ -28,14 +28,14 @@ class Engine:
     """The engine on a port of this machine; may be stopped and started again."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         self.port = free_port()
         self._server: Any = None
         self._db: Any = None
         self.start()
 
     def start(self) -> None:
-        self._server, self._db, port = start_server_in_thread(str(self._directory), port=self.port)
+        self._server, self._db, port = start_server_in_thread(str(self.directory), port=self.port)
         assert port == self.port
 
     def stop(self) -> None:

@@ -16,7 +16,6 @@ from app.index.milvus.collection import MilvusCollection, search_parameters
 from app.index.milvus.load import LoadOptions, MilvusIndexType, choose_index, load_collection
 from app.index.milvus.manifest import MANIFEST, MilvusIndexStamp
 from app.index.opening import OpenCollection
-from app.index.place import MilvusAddress
 from app.xmore.retrieval import FloatArray, retrieve
 from tests.index.embedders import embed_by_hash
 from tests.index.milvus import collections
@@ -110,7 +109,7 @@ def test_a_killed_copy_goes_on_where_it_stopped(captions: Collection, tmp_path: 
     source = tmp_path / "source"
     made = collections.captions(source)
     file = str(tmp_path / "engine.db")
-    there = MilvusAddress(f"milvus:{file}/killed", file, "killed")
+    there = collections.embedded(file, "killed")
     done = subprocess.run(  # noqa: S603 - this interpreter, our own arguments
         [sys.executable, "-c", _LOADING, str(source), str(there)],
         env=os.environ,
@@ -155,7 +154,7 @@ def test_what_xmore_did_not_load_is_left_alone(
 ) -> None:
     there = address(engine.port, name)
     client = MilvusClient.connect(there, QUICK)
-    client.create(DIM, ["text"], {"owner": "somebody"})
+    client.create("vector", DIM, ["text"], {"owner": "somebody"})
     for options in (LoadOptions(), LoadOptions(restart=True)):
         with pytest.raises(CollectionError, match="xmore did not load it"):
             load_collection(captions, there, QUICK, options)
