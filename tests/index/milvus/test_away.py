@@ -30,10 +30,10 @@ def seconds_to_refuse(collection: MilvusCollection) -> float:
     return monotonic() - start
 
 
-@pytest.fixture
-def loaded(engine: Engine, captions: Collection, name: str) -> str:
-    load_collection(captions, address(engine.port, name), QUICK, LoadOptions())
-    return name
+@pytest.fixture(scope="module")
+def loaded(engine: Engine, captions: Collection) -> str:
+    load_collection(captions, address(engine.port, "shared"), QUICK, LoadOptions())
+    return "shared"
 
 
 def test_an_engine_that_is_down_at_the_start_is_told_of() -> None:
@@ -129,10 +129,12 @@ def test_an_engine_that_was_restarted_serves_again(
 
 
 def test_another_collection_under_the_name_is_not_served(
-    engine: Engine, loaded: str, pairs: Collection
+    engine: Engine, captions: Collection, pairs: Collection, name: str
 ) -> None:
-    collection = MilvusCollection.open(address(engine.port, loaded), QUICK)
-    load_collection(pairs, address(engine.port, loaded), QUICK, LoadOptions(restart=True))
+    there = address(engine.port, name)
+    load_collection(captions, there, QUICK, LoadOptions())
+    collection = MilvusCollection.open(there, QUICK)
+    load_collection(pairs, there, QUICK, LoadOptions(restart=True))
     with pytest.raises(CollectionAwayError):
         collection.search(QUERY, 5)
     wait_for(lambda: "another collection is there" in str(collection.away))
@@ -149,6 +151,7 @@ def test_a_collection_that_nobody_holds_is_closed(
         close(client)
 
     monkeypatch.setattr(MilvusClient, "close", noted)
+    threads = set(threading.enumerate())
     with proxied(engine.port) as proxy:
         collection = MilvusCollection.open(address(proxy.port, loaded), QUICK)
         proxy.cut()
@@ -156,7 +159,10 @@ def test_a_collection_that_nobody_holds_is_closed(
         del collection
         gc.collect()
     assert loaded in closed
-    wait_for(lambda: not any(thread.name == "milvus-watch" for thread in threading.enumerate()))
+    watches = [t for t in threading.enumerate() if t.name == "milvus-watch" and t not in threads]
+    for watch in watches:
+        watch.join(10)
+        assert not watch.is_alive()
 
 
 def test_a_query_of_the_wrong_size_takes_nothing_down(engine: Engine, loaded: str) -> None:
