@@ -26,7 +26,8 @@ from app.engine import DEFAULT_CAPTIONS, stamp
 from app.index.collection import Collection
 from app.index.manifest import Kind
 from app.index.milvus.collection import MilvusCollection
-from app.index.milvus.load import LoadOptions, MilvusIndexType, load_collection
+from app.index.milvus.load import LoadOptions, load_collection
+from app.index.milvus.manifest import MilvusIndexType
 from app.index.place import MilvusAddress, MilvusOptions
 from app.index.search import exact_search, normalised
 from app.settings import Settings

@@ -368,16 +368,16 @@ class IndexInfo(BaseModel):
         str | None,
         Field(description="FAISS factory string; null where Milvus searches.", examples=["SQfp16"]),
     ]
+    fingerprint: Annotated[
+        str,
+        Field(description="SHA-256 over the files that it was built as, in hexadecimal digits."),
+    ]
     milvus: Annotated[
         str | None,
         Field(description="Milvus's index type; null where FAISS searches.", examples=["HNSW"]),
     ]
     available: Annotated[
         bool, Field(description="Whether it answers now; false while its Milvus does not.")
-    ]
-    fingerprint: Annotated[
-        str,
-        Field(description="SHA-256 over the files that it was built as, in hexadecimal digits."),
     ]
 
     @classmethod

@@ -19,8 +19,7 @@ from app.cli import terminal
 from app.cli.completion import architectures, tags
 from app.cli.terminal import failures_in_words, read_settings, say, say_aside
 from app.index.manifest import REPORT, Kind, Manifest
-from app.index.milvus.load import LoadOptions, MilvusIndexType
-from app.index.milvus.manifest import MilvusManifest
+from app.index.milvus.manifest import MilvusIndexType, MilvusManifest
 from app.index.place import MilvusAddress, Place, parse_place
 from app.settings import Settings
 
@@ -143,7 +142,7 @@ def index_build(
             f"{report.faults} rows or images could not be used; {out / REPORT} says which and why."
         )
     if address is not None:
-        _load(out, address, settings, LoadOptions(milvus_index, restart))
+        _load(out, address, settings, milvus_index, restart)
 
 
 @index_app.command("copy")
@@ -156,14 +155,18 @@ def index_copy(
     ] = False,
 ) -> None:
     """Load a collection into Milvus; go on where a killed copy stopped."""
-    _load(directory, _address(to), read_settings(), LoadOptions(milvus_index, restart))
+    _load(directory, _address(to), read_settings(), milvus_index, restart)
 
 
 def _load(
-    directory: Path, address: MilvusAddress, settings: Settings, options: LoadOptions
+    directory: Path,
+    address: MilvusAddress,
+    settings: Settings,
+    index_type: MilvusIndexType | None,
+    restart: bool,
 ) -> None:
     from app.index.collection import Collection
-    from app.index.milvus.load import load_collection
+    from app.index.milvus.load import LoadOptions, load_collection
 
     with failures_in_words(), _building() as progress:
         source = Collection.open(directory, settings.verify_index)
@@ -173,7 +176,7 @@ def _load(
             source,
             address,
             settings.milvus,
-            options,
+            LoadOptions(index_type, restart),
             progress=lambda rows: progress.update(task, completed=rows, captions=rows),
             say=lambda words: progress.console.print(Text(words), highlight=False),
         )

@@ -15,7 +15,7 @@ from app.index.milvus.load import LoadOptions, load_collection
 from app.main import create_app
 from app.settings import IndexAway, Settings
 from tests.api.test_collections import PNG, classify, search
-from tests.index.milvus.engine import QUICK, Engine, Proxy, address, proxied, url
+from tests.index.milvus.engine import PATIENT, Engine, Proxy, address, proxied, url
 from tests.serving import serving, wait_for
 
 HUGGING_FACE = "/v1/zero-shot-image-classification"
@@ -25,7 +25,7 @@ HUGGING_FACE = "/v1/zero-shot-image-classification"
 def engine(tmp_path_factory: pytest.TempPathFactory, tiny_index_dir: Path) -> Iterator[Engine]:
     engine = Engine(tmp_path_factory.mktemp("milvus") / "data")
     there = address(engine.port, "tiny")
-    load_collection(Collection.open(tiny_index_dir), there, QUICK, LoadOptions())
+    load_collection(Collection.open(tiny_index_dir), there, PATIENT, LoadOptions())
     yield engine
     engine.stop()
 

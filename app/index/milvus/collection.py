@@ -8,7 +8,12 @@ import numpy as np
 
 from app.index.manifest import CollectionAwayError, CollectionError, ModelStamp, check_model
 from app.index.milvus.client import REFUSED, EngineError, MilvusClient
-from app.index.milvus.manifest import MilvusIndexStamp, MilvusManifest, read_manifest
+from app.index.milvus.manifest import (
+    MilvusIndexStamp,
+    MilvusIndexType,
+    MilvusManifest,
+    read_manifest,
+)
 from app.index.milvus.rows import hit_fields, hits_of
 from app.index.milvus.watch import Watch
 from app.index.place import MilvusAddress, MilvusOptions
@@ -156,9 +161,9 @@ def search_parameters(index: MilvusIndexStamp, count: int, entries: int) -> dict
     HNSW follows twice as many candidates as are wanted, at least 256. IVF visits an eighth of its
     lists, and enough of them to hold twice as many entries as are wanted.
     """
-    if index.type.startswith("HNSW"):
+    if index.type is MilvusIndexType.HNSW:
         return {"ef": max(_LEAST_EF, 2 * count)}
-    if index.type.startswith("IVF"):
+    if index.type is MilvusIndexType.IVF_SQ8:
         lists = index.build.get("nlist", _EMBEDDED_LISTS)
         return {"nprobe": min(lists, max(lists // 8, -(-2 * count * lists // entries), 1))}
     return {}

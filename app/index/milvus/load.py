@@ -6,7 +6,6 @@ kept with the collection every few batches; what a kill left half written is wri
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 
 from app.index.collection import Collection
 from app.index.manifest import CollectionError
@@ -16,6 +15,7 @@ from app.index.milvus.manifest import (
     MANIFEST,
     PROGRESS,
     MilvusIndexStamp,
+    MilvusIndexType,
     MilvusManifest,
     parse_manifest,
     read_manifest,
@@ -27,15 +27,6 @@ from app.index.place import MilvusAddress, MilvusOptions
 BATCH_ROWS = 2000
 _NOTED_BATCHES = 10
 _EXACT_BELOW = 30_000
-
-
-class MilvusIndexType(StrEnum):
-    """Milvus's index types that xmore knows how to ask; `AUTOINDEX` is the server's choice."""
-
-    FLAT = "FLAT"
-    HNSW = "HNSW"
-    IVF_SQ8 = "IVF_SQ8"
-    AUTOINDEX = "AUTOINDEX"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ came; once all are there, as `xmore.manifest`. So a collection that is half ther
 """
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,15 +22,24 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class MilvusIndexType(StrEnum):
+    """Milvus's index types that xmore knows how to ask; `AUTOINDEX` is the server's choice."""
+
+    FLAT = "FLAT"
+    HNSW = "HNSW"
+    IVF_SQ8 = "IVF_SQ8"
+    AUTOINDEX = "AUTOINDEX"
+
+
 class MilvusIndexStamp(_Strict):
     """The index over the vectors.
 
     Attributes:
-        type: Milvus's name of it.
+        type: its kind.
         build: parameters that it is built with.
     """
 
-    type: str
+    type: MilvusIndexType
     build: dict[str, int] = {}
 
 

@@ -13,7 +13,11 @@ from milvus_lite.adapter.grpc.server import start_server_in_thread
 from app.index.place import MilvusAddress, MilvusOptions
 from tests.serving import free_port
 
-QUICK = MilvusOptions(timeout_s=0.5, start_timeout_s=0.6)
+QUICK = MilvusOptions(timeout_s=0.5, start_timeout_s=5)
+"""To learn soon that nobody answers."""
+
+PATIENT = MilvusOptions(timeout_s=20, start_timeout_s=20)
+"""Where an answer is expected, also of a machine that is busy."""
 
 
 def url(port: int, name: str) -> str:

@@ -16,7 +16,7 @@ from app.index.place import MilvusOptions
 from tests.index.embedders import embed_by_hash
 from tests.index.milvus import collections
 from tests.index.milvus.collections import DIM, MODEL
-from tests.index.milvus.engine import QUICK, Engine, address, proxied
+from tests.index.milvus.engine import PATIENT, QUICK, Engine, address, proxied
 from tests.serving import free_port, wait_for
 
 QUERY = embed_by_hash([b"query"], DIM)
@@ -32,7 +32,7 @@ def seconds_to_refuse(collection: MilvusCollection) -> float:
 
 @pytest.fixture(scope="module")
 def loaded(engine: Engine, captions: Collection) -> str:
-    load_collection(captions, address(engine.port, "shared"), QUICK, LoadOptions())
+    load_collection(captions, address(engine.port, "shared"), PATIENT, LoadOptions())
     return "shared"
 
 
@@ -116,7 +116,7 @@ def test_an_engine_that_was_restarted_serves_again(
     own = Engine(tmp_path_factory.mktemp("restarted") / "data")
     try:
         there = address(own.port, "restarted")
-        load_collection(captions, there, QUICK, LoadOptions())
+        load_collection(captions, there, PATIENT, LoadOptions())
         collection = MilvusCollection.open(there, QUICK)
         own.stop()
         assert seconds_to_refuse(collection) < 5
@@ -132,9 +132,9 @@ def test_another_collection_under_the_name_is_not_served(
     engine: Engine, captions: Collection, pairs: Collection, name: str
 ) -> None:
     there = address(engine.port, name)
-    load_collection(captions, there, QUICK, LoadOptions())
+    load_collection(captions, there, PATIENT, LoadOptions())
     collection = MilvusCollection.open(there, QUICK)
-    load_collection(pairs, there, QUICK, LoadOptions(restart=True))
+    load_collection(pairs, there, PATIENT, LoadOptions(restart=True))
     with pytest.raises(CollectionAwayError):
         collection.search(QUERY, 5)
     wait_for(lambda: "another collection is there" in str(collection.away))

@@ -13,14 +13,14 @@ from app.index.collection import Collection
 from app.index.manifest import CollectionError
 from app.index.milvus.client import MilvusClient
 from app.index.milvus.collection import MilvusCollection, search_parameters
-from app.index.milvus.load import LoadOptions, MilvusIndexType, choose_index, load_collection
-from app.index.milvus.manifest import MANIFEST, MilvusIndexStamp
+from app.index.milvus.load import LoadOptions, choose_index, load_collection
+from app.index.milvus.manifest import MANIFEST, MilvusIndexStamp, MilvusIndexType
 from app.index.opening import OpenCollection
 from app.xmore.retrieval import FloatArray, retrieve
 from tests.index.embedders import embed_by_hash
 from tests.index.milvus import collections
 from tests.index.milvus.collections import DIM, IMAGES, MODEL, picture
-from tests.index.milvus.engine import QUICK, Engine, address
+from tests.index.milvus.engine import PATIENT, Engine, address
 
 QUERIES = embed_by_hash([f"query {number}".encode() for number in range(8)], DIM)
 
@@ -38,9 +38,9 @@ def test_captions_are_found_as_on_disk(
     engine: Engine, captions: Collection, name: str, index: MilvusIndexType | None
 ) -> None:
     there = address(engine.port, name)
-    manifest = load_collection(captions, there, QUICK, LoadOptions(index))
+    manifest = load_collection(captions, there, PATIENT, LoadOptions(index))
     assert manifest.fingerprint == captions.manifest.fingerprint
-    loaded = MilvusCollection.open(there, QUICK)
+    loaded = MilvusCollection.open(there, PATIENT)
     assert len(loaded) == len(captions)
     assert loaded.away is None
     loaded.check_model(MODEL)
@@ -54,8 +54,8 @@ def test_images_are_found_with_all_their_captions(
     engine: Engine, pairs: Collection, name: str
 ) -> None:
     there = address(engine.port, name)
-    load_collection(pairs, there, QUICK, LoadOptions(batch_rows=7))
-    loaded = MilvusCollection.open(there, QUICK)
+    load_collection(pairs, there, PATIENT, LoadOptions(batch_rows=7))
+    loaded = MilvusCollection.open(there, PATIENT)
     assert loaded.manifest.images == IMAGES
     assert len(loaded) == len(pairs)
     pictures = embed_by_hash([picture(number) for number in range(IMAGES)], DIM)
@@ -72,8 +72,8 @@ def test_images_are_found_with_all_their_captions(
 
 def test_no_hit_where_none_is_asked_for(engine: Engine, captions: Collection, name: str) -> None:
     there = address(engine.port, name)
-    load_collection(captions, there, QUICK, LoadOptions())
-    loaded = MilvusCollection.open(there, QUICK)
+    load_collection(captions, there, PATIENT, LoadOptions())
+    loaded = MilvusCollection.open(there, PATIENT)
     (hits,) = loaded.search(QUERIES[:1], 0)
     assert len(hits) == 0
     assert hits.embeddings.shape == (0, DIM)
@@ -82,9 +82,9 @@ def test_no_hit_where_none_is_asked_for(engine: Engine, captions: Collection, na
 
 def test_a_second_copy_does_nothing(engine: Engine, captions: Collection, name: str) -> None:
     there = address(engine.port, name)
-    load_collection(captions, there, QUICK, LoadOptions())
+    load_collection(captions, there, PATIENT, LoadOptions())
     said: list[str] = []
-    load_collection(captions, there, QUICK, LoadOptions(), say=said.append)
+    load_collection(captions, there, PATIENT, LoadOptions(), say=said.append)
     assert said == [f"{there} holds this collection already"]
 
 
@@ -119,12 +119,12 @@ def test_a_killed_copy_goes_on_where_it_stopped(captions: Collection, tmp_path: 
     )
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     with pytest.raises(CollectionError, match="half loaded: 100 of 200 rows"):
-        MilvusCollection.open(there, QUICK)
+        MilvusCollection.open(there, PATIENT)
     told: list[int] = []
-    load_collection(made, there, QUICK, LoadOptions(batch_rows=10), progress=told.append)
+    load_collection(made, there, PATIENT, LoadOptions(batch_rows=10), progress=told.append)
     assert told[0] == 100
     assert told[-1] == 200
-    same_answers(captions, MilvusCollection.open(there, QUICK), QUERIES, 16)
+    same_answers(captions, MilvusCollection.open(there, PATIENT), QUERIES, 16)
 
 
 def test_half_of_another_collection_is_not_gone_on_with(
@@ -140,26 +140,26 @@ def test_half_of_another_collection_is_not_gone_on_with(
             raise Stop
 
     with pytest.raises(Stop):
-        load_collection(captions, there, QUICK, LoadOptions(batch_rows=10), progress=stop)
+        load_collection(captions, there, PATIENT, LoadOptions(batch_rows=10), progress=stop)
     with pytest.raises(CollectionError, match="the half of another collection is there"):
-        load_collection(pairs, there, QUICK, LoadOptions())
-    load_collection(pairs, there, QUICK, LoadOptions(restart=True))
+        load_collection(pairs, there, PATIENT, LoadOptions())
+    load_collection(pairs, there, PATIENT, LoadOptions(restart=True))
     with pytest.raises(CollectionError, match="another collection is there"):
-        load_collection(captions, there, QUICK, LoadOptions())
-    assert MilvusCollection.open(there, QUICK).manifest.name == pairs.manifest.name
+        load_collection(captions, there, PATIENT, LoadOptions())
+    assert MilvusCollection.open(there, PATIENT).manifest.name == pairs.manifest.name
 
 
 def test_what_xmore_did_not_load_is_left_alone(
     engine: Engine, captions: Collection, name: str
 ) -> None:
     there = address(engine.port, name)
-    client = MilvusClient.connect(there, QUICK)
+    client = MilvusClient.connect(there, PATIENT)
     client.create("vector", DIM, ["text"], {"owner": "somebody"})
     for options in (LoadOptions(), LoadOptions(restart=True)):
         with pytest.raises(CollectionError, match="xmore did not load it"):
-            load_collection(captions, there, QUICK, options)
+            load_collection(captions, there, PATIENT, options)
     with pytest.raises(CollectionError, match="xmore did not load it"):
-        MilvusCollection.open(there, QUICK)
+        MilvusCollection.open(there, PATIENT)
     assert client.exists()
     client.close()
 
@@ -168,8 +168,8 @@ def test_what_is_not_as_the_manifest_says_is_refused(
     engine: Engine, captions: Collection, name: str
 ) -> None:
     there = address(engine.port, name)
-    load_collection(captions, there, QUICK, LoadOptions())
-    client = MilvusClient.connect(there, QUICK)
+    load_collection(captions, there, PATIENT, LoadOptions())
+    client = MilvusClient.connect(there, PATIENT)
     good = client.properties()[MANIFEST]
     for was, now, why in (
         (f'"embed_dim":{DIM}', '"embed_dim":48', "have 32 dimensions, its manifest says 48"),
@@ -179,11 +179,11 @@ def test_what_is_not_as_the_manifest_says_is_refused(
         assert was in good
         client.set_properties({MANIFEST: good.replace(was, now)})
         with pytest.raises(CollectionError, match=why) as caught:
-            MilvusCollection.open(there, QUICK)
+            MilvusCollection.open(there, PATIENT)
         assert "127.0.0.1" not in caught.value.reason
         assert str(caught.value).startswith(str(there))
     client.set_properties({MANIFEST: good})
-    opened = MilvusCollection.open(there, QUICK)
+    opened = MilvusCollection.open(there, PATIENT)
     with pytest.raises(CollectionError, match="was built with the model 'fake'"):
         opened.check_model(MODEL.model_copy(update={"fingerprint": "cd" * 32}))
     client.close()
@@ -191,7 +191,7 @@ def test_what_is_not_as_the_manifest_says_is_refused(
 
 def test_a_collection_that_is_not_there_is_named(engine: Engine, name: str) -> None:
     with pytest.raises(CollectionError, match="there is no such collection"):
-        MilvusCollection.open(address(engine.port, name), QUICK)
+        MilvusCollection.open(address(engine.port, name), PATIENT)
 
 
 def test_captions_that_do_not_fit_a_row_are_named(
@@ -199,7 +199,7 @@ def test_captions_that_do_not_fit_a_row_are_named(
 ) -> None:
     source = collections.captions(tmp_path / "long", 3, "x" * 70_000)
     with pytest.raises(CollectionError, match="caption 0 takes 70005 bytes"):
-        load_collection(source, address(engine.port, name), QUICK, LoadOptions())
+        load_collection(source, address(engine.port, name), PATIENT, LoadOptions())
 
 
 def test_an_index_is_chosen_by_engine_and_size() -> None:
@@ -211,4 +211,4 @@ def test_an_index_is_chosen_by_engine_and_size() -> None:
     assert search_parameters(lists, 128, 10**6) == {"nprobe": 500}
     assert search_parameters(lists, 10_000, 20_000) == {"nprobe": 4000}
     assert search_parameters(choose_index(10**6, embedded=False), 1000, 10**6) == {"ef": 2000}
-    assert search_parameters(MilvusIndexStamp(type="FLAT"), 5, 10) == {}
+    assert search_parameters(MilvusIndexStamp(type=MilvusIndexType.FLAT), 5, 10) == {}
