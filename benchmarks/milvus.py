@@ -143,7 +143,7 @@ def compare(
     model: ClipModel,
 ) -> None:
     """Load, ask both, print."""
-    options = MilvusOptions(timeout_s=60)
+    options = MilvusOptions(timeout_s=600)
     start = perf_counter()
     manifest = load_collection(source, address, options, LoadOptions(index))
     seconds = perf_counter() - start
@@ -181,6 +181,7 @@ def main() -> None:
     parser.add_argument("collection", type=Path)
     parser.add_argument("--photos", type=Path, help="a tar of photos; default: scikit-image's")
     parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--engine", type=Path, help="a FILE.db to keep, which loads only once")
     parser.add_argument("--milvus-index", type=MilvusIndexType, choices=list(MilvusIndexType))
     arguments = parser.parse_args()
     torch.set_num_threads(cpu_count())
@@ -194,7 +195,7 @@ def main() -> None:
     print(f"{'asked':<34} {len(images)} photos, {len(labels)} labels, {len(source)} captions")
     asked = embed(model, images, labels)
     with TemporaryDirectory() as folder:
-        file = f"{folder}/engine.db"
+        file = str(arguments.engine or Path(folder, "engine.db"))
         address = MilvusAddress(f"milvus:{file}/benchmark", file, "benchmark")
         compare(source, address, arguments.milvus_index, asked, model)
 

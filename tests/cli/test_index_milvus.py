@@ -30,10 +30,12 @@ def test_a_copy_is_shown_checked_and_served(
     assert "3 captions embedded anew, least cosine 1.000" in checked
     assert "recall" not in checked
     assert checked.endswith(f"{place} is sound\n")
+    (by_option,) = json.loads(answered("classify", photo, *LABELS, "--json", "--index", place))
     monkeypatch.setenv("XMORE_INDEX", place)
     Path("photos/cat").mkdir(parents=True)
     Path("photos/dog").mkdir()
     (result,) = json.loads(answered("classify", photo, *LABELS, "--json"))
+    assert result["captions"] == by_option["captions"]
     assert {caption["text"] for caption in result["captions"]} == {"a cat", "ein Hündchen", "a car"}
     for name in ("cat", "dog"):
         shutil.copy(photo, Path("photos", name))
