@@ -6,10 +6,12 @@ kept with the collection every few batches; what a kill left half written is wri
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import sleep
+from typing import Any
 
 from app.index.collection import Collection
 from app.index.manifest import CollectionError
-from app.index.milvus.client import REFUSED, EngineError, MilvusClient
+from app.index.milvus.client import REFUSED, EngineError, MilvusClient, pauses_s
 from app.index.milvus.manifest import (
     LOADING,
     MANIFEST,
@@ -27,6 +29,7 @@ from app.index.place import MilvusAddress, MilvusOptions
 BATCH_ROWS = 2000
 _NOTED_BATCHES = 10
 _EXACT_BELOW = 30_000
+_TRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ def _load(
     for start in range(done, wanted.entries, options.batch_rows):
         progress(start)
         stop = min(start + options.batch_rows, wanted.entries)
-        client.upsert(rows_of(source, wanted, start, stop))
+        _write(client, rows_of(source, wanted, start, stop))
         if stop - noted >= _NOTED_BATCHES * options.batch_rows:
             client.set_properties({PROGRESS: str(stop)})
             noted = stop
@@ -140,6 +143,19 @@ def _load(
         )
     client.set_properties({MANIFEST: wanted.model_dump_json(exclude_none=True)})
     return wanted
+
+
+def _write(client: MilvusClient, rows: list[dict[str, Any]]) -> None:
+    """Write a batch; an engine that is busy, or restarts, gets a few tries."""
+    pauses = pauses_s()
+    for _ in range(_TRIES - 1):
+        try:
+            client.upsert(rows)
+        except EngineError:
+            sleep(next(pauses))
+        else:
+            return
+    client.upsert(rows)
 
 
 def _begin(

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -16,11 +17,12 @@ from app.index.milvus.collection import MilvusCollection, search_parameters
 from app.index.milvus.load import LoadOptions, choose_index, load_collection
 from app.index.milvus.manifest import MANIFEST, MilvusIndexStamp, MilvusIndexType
 from app.index.opening import OpenCollection
+from app.index.place import MilvusOptions
 from app.xmore.retrieval import FloatArray, retrieve
 from tests.index.embedders import embed_by_hash
 from tests.index.milvus import collections
 from tests.index.milvus.collections import DIM, IMAGES, MODEL, picture
-from tests.index.milvus.engine import PATIENT, Engine, address
+from tests.index.milvus.engine import PATIENT, Engine, address, proxied
 
 QUERIES = embed_by_hash([f"query {number}".encode() for number in range(8)], DIM)
 
@@ -91,6 +93,7 @@ def test_a_second_copy_does_nothing(engine: Engine, captions: Collection, name: 
 _LOADING = """
 import os, signal, sys
 from pathlib import Path
+from threading import Timer
 from app.index.collection import Collection
 from app.index.milvus.load import LoadOptions, load_collection
 from app.index.place import MilvusOptions, parse_place
@@ -125,6 +128,22 @@ def test_a_killed_copy_goes_on_where_it_stopped(captions: Collection, tmp_path: 
     assert told[0] == 100
     assert told[-1] == 200
     same_answers(captions, MilvusCollection.open(there, PATIENT), QUERIES, 16)
+
+
+def test_a_batch_that_got_no_answer_is_written_again(
+    engine: Engine, captions: Collection, name: str
+) -> None:
+    with proxied(engine.port) as proxy:
+        there = address(proxy.port, name)
+
+        def told(rows: int) -> None:
+            if rows == 100:
+                proxy.cut()
+                Timer(0.5, proxy.mend).start()
+
+        options = MilvusOptions(timeout_s=2, start_timeout_s=20)
+        load_collection(captions, there, options, LoadOptions(batch_rows=50), progress=told)
+        same_answers(captions, MilvusCollection.open(there, PATIENT), QUERIES, 16)
 
 
 def test_half_of_another_collection_is_not_gone_on_with(
