@@ -19,10 +19,10 @@ from app.clip.labels import DEFAULT_TEMPLATE, LabelEncoder, fill, read_labels
 from app.clip.model import ClipModel, load_chosen_model
 from app.clip.precision import precision_name
 from app.clip.prompt_store import SqlitePrompts
-from app.index.catalog import Catalog, NamedDirectory
-from app.index.collection import Collection
-from app.index.manifest import ModelStamp
-from app.settings import Settings
+from app.index.catalog import Catalog, NamedPlace
+from app.index.manifest import CollectionAwayError, ModelStamp
+from app.index.opening import OpenCollection
+from app.settings import IndexAway, Settings
 from app.xmore.ensemble import (
     IMAGE,
     TEXT,
@@ -164,12 +164,14 @@ class Classification:
         timings: of all images together.
         index: the collection that captions were retrieved from.
         warnings: what was done otherwise than one may expect.
+        degraded: whether the collection did not answer, so that no caption voted.
     """
 
     results: list[ImageResult]
     timings: Timings
     index: str
     warnings: list[str] = field(default_factory=list)
+    degraded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +237,7 @@ class Chosen:
     """A collection with the name that it is served by."""
 
     name: str
-    collection: Collection
+    collection: OpenCollection
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +250,7 @@ class Engine:
     max_pixels: int
     reduced_jpeg: bool
     verify_index: bool
+    index_away: IndexAway
     threads: int
 
     @classmethod
@@ -264,8 +267,8 @@ class Engine:
         # numpy's products here are small; its threads would go on spinning beside torch's.
         threadpool_limits(1, "blas")
         # The manifest is read first: a wrong path should not cost the loading of a model.
-        places = [NamedDirectory(name, directory) for name, directory in settings.collections]
-        catalog = Catalog.open(places, settings.verify_index)
+        places = [NamedPlace(name, place) for name, place in settings.collections]
+        catalog = Catalog.open(places, settings.verify_index, settings.milvus)
         model = load_chosen_model(settings)
         catalog.check_model(stamp(model))
         labels = LabelEncoder(
@@ -281,11 +284,12 @@ class Engine:
             max_pixels=settings.max_pixels,
             reduced_jpeg=settings.reduced_jpeg,
             verify_index=settings.verify_index,
+            index_away=settings.index_away,
             threads=threads,
         )
 
     def reload(self) -> None:
-        """Open the collections' directories again and swap them in.
+        """Open the collections again and swap them in.
 
         Raises:
             ReloadError: one of them is bad; the old ones go on serving.
@@ -330,10 +334,13 @@ class Engine:
             w: label embeddings, (labels, d).
             question: labels and how to decide between them.
             chosen: the collection to retrieve from.
+
+        Raises:
+            CollectionAwayError: the collection does not answer, and `index_away` is to refuse.
         """
         timings = images.timings
         with timings.stage("retrieve"):
-            captions = retrieve(images.v, chosen.collection, question.captions)
+            captions, degraded = self._retrieve(images.v, question.captions, chosen)
         with timings.stage("fuse"):
             fused = ensemble(
                 images.views,
@@ -347,10 +354,30 @@ class Engine:
                 _image_result(filename, row, fused, captions[row], question)
                 for row, filename in enumerate(images.filenames)
             ]
-        return Classification(results, timings, chosen.name, self._warnings(question))
+        warnings = self._warnings(question)
+        if degraded:
+            warnings.append(
+                f"the caption collection '{chosen.name}' does not answer: this is plain CLIP"
+            )
+        return Classification(results, timings, chosen.name, warnings, degraded)
+
+    def _retrieve(
+        self, v: FloatArray, k: int, chosen: Chosen
+    ) -> tuple[list[RetrievedCaptions], bool]:
+        """The captions of each image, and whether there are none because nobody answers."""
+        try:
+            return retrieve(v, chosen.collection, k), False
+        except CollectionAwayError:
+            if self.index_away is IndexAway.REFUSE:
+                raise
+            return retrieve(v, chosen.collection, 0), True
 
     def search(self, embedding: FloatArray, k: int, chosen: Chosen) -> Found:
-        """The k captions of a collection that fit an image or a text, (d,), best."""
+        """The k captions of a collection that fit an image or a text, (d,), best.
+
+        Raises:
+            CollectionAwayError: the collection does not answer.
+        """
         found = retrieve(embedding[np.newaxis], chosen.collection, k)[0]
         return Found(_captions(found), chosen.name)
 
@@ -371,6 +398,7 @@ class Engine:
         Raises:
             BadImageError: one of the images cannot be used.
             UnknownCollectionError: the question names a collection that is not open.
+            CollectionAwayError: the collection does not answer, and `index_away` is to refuse.
         """
         chosen = self.choose(question.index)
         images = [

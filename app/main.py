@@ -65,6 +65,7 @@ def create_app(
             raise
         service = Service(engine, settings, metrics, inference)
         metrics.watch_labels(engine.labels)
+        metrics.watch_collections(engine.catalog)
         app.state.service = service
         with reload_on_hangup(service):
             yield

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from app.clip.labels import LabelEncoder
-from app.engine import Timings
+from app.engine import Classification
+from app.index.catalog import Catalog
 
 _STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -56,6 +57,11 @@ class Metrics:
             buckets=_STAGE_BUCKETS,
             registry=self.registry,
         )
+        self._degraded = Counter(
+            "xmore_degraded",
+            "Answers without captions because their collection did not answer.",
+            registry=self.registry,
+        )
         self._batch_size = Histogram(
             "xmore_batch_size",
             "Images, or texts, that one pass of a tower encoded.",
@@ -77,8 +83,11 @@ class Metrics:
         if kind is not None:
             self._errors.labels(kind).inc()
 
-    def observe(self, timings: Timings) -> None:
+    def observe(self, answer: Classification) -> None:
         """One request was computed."""
+        timings = answer.timings
+        if answer.degraded:
+            self._degraded.inc()
         for stage, milliseconds in (
             ("decode", timings.decode_ms),
             ("encode", timings.encode_ms),
@@ -107,6 +116,26 @@ class Metrics:
     def watch_labels(self, labels: LabelEncoder) -> None:
         """Read the label cache whenever the metrics are."""
         self.registry.register(_LabelCache(labels))
+
+    def watch_collections(self, catalog: Catalog) -> None:
+        """Read which collections answer whenever the metrics are."""
+        self.registry.register(_Collections(catalog))
+
+
+class _Collections(Collector):
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One value a collection, by the name that it is served by."""
+        up = GaugeMetricFamily(
+            "xmore_index_up",
+            "Whether the caption collection answers: 0 while its Milvus does not.",
+            labels=("index",),
+        )
+        for name, collection in self._catalog.collections.items():
+            up.add_metric((name,), 1 if collection.away is None else 0)
+        yield up
 
 
 class _LabelCache(Collector):

@@ -105,6 +105,7 @@ class Service:
             BadImageError: one of the images cannot be used.
             TooSlowError: waiting and computing took longer than a request may.
             UnknownCollectionError: the question names a collection that is not open.
+            CollectionAwayError: the collection does not answer, and requests are to be refused.
         """
         chosen = self.engine.choose(question.index)
         async with self._request():
@@ -116,7 +117,7 @@ class Service:
             answer = await _run(
                 self._answerers, partial(self.engine.answer, images, w, question, chosen)
             )
-        self._metrics.observe(answer.timings)
+        self._metrics.observe(answer)
         return answer
 
     async def search(self, query: ImageFile | str, k: int, index: str | None) -> Found:
@@ -126,6 +127,7 @@ class Service:
             BadImageError: the image cannot be used.
             TooSlowError: waiting and computing took longer than a request may.
             UnknownCollectionError: no collection of this name is open.
+            CollectionAwayError: the collection does not answer.
         """
         chosen = self.engine.choose(index)
         async with self._request():
@@ -136,7 +138,7 @@ class Service:
             return await _run(self._answerers, partial(self.engine.search, embedding, k, chosen))
 
     async def reload(self) -> None:
-        """Swap the collections for what their directories hold now; requests go on meanwhile.
+        """Swap the collections for what lies in their places now; requests go on meanwhile.
 
         Raises:
             ReloadError: one of them is bad; the old ones go on serving.

@@ -7,6 +7,8 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.index.place import MilvusOptions, Place, parse_place
+
 ROOT = Path(__file__).resolve().parent.parent
 
 LOCAL_DIR = "local-dir:"
@@ -61,6 +63,13 @@ class InferenceEngine(StrEnum):
     ONNX = "onnx"
 
 
+class IndexAway(StrEnum):
+    """What a request gets while the engine of its collection does not answer."""
+
+    REFUSE = "refuse"
+    PLAIN = "plain"
+
+
 class Settings(BaseSettings):
     """Settings of the service; each is the environment variable `XMORE_` and its name."""
 
@@ -87,10 +96,46 @@ class Settings(BaseSettings):
         str,
         BeforeValidator(_path_as_text),
         Field(
-            description="Directory of the caption collection (`xmore index build`), or several "
-            "by name: `name=DIR,other=DIR2`, the first of which is the default."
+            description="Directory of the caption collection (`xmore index build`), a collection "
+            "in Milvus (`milvus://HOST:PORT/NAME`, `milvuss://` with TLS, or "
+            "`milvus:PATH/FILE.db/NAME` for the embedded engine), or several by name: "
+            "`name=DIR,other=DIR2`, the first of which is the default."
         ),
     ] = str(ROOT / "index_data" / "default")
+    index_away: Annotated[
+        IndexAway,
+        Field(
+            description="What a request gets while the Milvus of its collection does not answer: "
+            "`refuse` answers 503, `plain` answers with plain CLIP, marked `degraded`."
+        ),
+    ] = IndexAway.REFUSE
+    milvus_token: Annotated[
+        SecretStr | None,
+        Field(description="What Milvus asks for: `user:password`, or an API key."),
+    ] = None
+    milvus_database: Annotated[
+        str, Field(description="Milvus's database of the collections; empty: its default one.")
+    ] = ""
+    milvus_ca: Annotated[
+        Path | None,
+        Field(
+            description="PEM file of the authority that signed the certificate of a `milvuss://` "
+            "server; None: the usual authorities."
+        ),
+    ] = None
+    milvus_timeout_s: Annotated[
+        float,
+        Field(gt=0, le=600, description="Seconds within which Milvus has to answer one search."),
+    ] = 2.0
+    milvus_start_timeout_s: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=3600,
+            description="Seconds that Milvus gets to be there, and to hold the collection ready, "
+            "when it is opened.",
+        ),
+    ] = 30.0
     verify_index: Annotated[
         bool,
         Field(
@@ -307,26 +352,37 @@ class Settings(BaseSettings):
     @field_validator("index")
     @classmethod
     def _collections_are_named(cls, index: str) -> str:
-        entries = index.split(",") if "=" in index else [index]
-        names = [entry.partition("=")[0].strip() for entry in entries]
-        if "=" in index and not all(
-            name and directory.strip()
-            for name, _, directory in (entry.partition("=") for entry in entries)
-        ):
-            raise ValueError("either one directory, or name=DIR,other=DIR2")
         if not index.strip():
             raise ValueError("names no directory")
+        entries = index.split(",") if "=" in index else [index]
+        names = [entry.partition("=")[0].strip() for entry in entries]
+        places = [entry.partition("=")[2].strip() if "=" in index else entry for entry in entries]
+        if "=" in index and not all(names + places):
+            raise ValueError("either one directory, or name=DIR,other=DIR2")
         if len(set(names)) < len(names):
             raise ValueError("two collections have the same name")
+        for place in places:
+            parse_place(place)
         return index
 
     @property
-    def collections(self) -> list[tuple[str | None, Path]]:
-        """Name and directory of each collection, the default first; one alone has no name here."""
+    def collections(self) -> list[tuple[str | None, Place]]:
+        """Name and place of each collection, the default first; one alone has no name here."""
         if "=" not in self.index:
-            return [(None, Path(self.index))]
+            return [(None, parse_place(self.index.strip()))]
         entries = (entry.partition("=") for entry in self.index.split(","))
-        return [(name.strip(), Path(directory.strip())) for name, _, directory in entries]
+        return [(name.strip(), parse_place(place.strip())) for name, _, place in entries]
+
+    @property
+    def milvus(self) -> MilvusOptions:
+        """How Milvus is reached."""
+        return MilvusOptions(
+            token=self.milvus_token.get_secret_value() if self.milvus_token else "",
+            database=self.milvus_database,
+            ca=self.milvus_ca,
+            timeout_s=self.milvus_timeout_s,
+            start_timeout_s=self.milvus_start_timeout_s,
+        )
 
     @property
     def onnx_cache(self) -> Path | None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from app.index.place import MilvusAddress
 from app.settings import InferenceEngine, LogLevel, Precision, Settings
 
 
@@ -30,6 +31,7 @@ def test_defaults_need_no_environment() -> None:
     assert settings.pretrained is None
     ((name, directory),) = settings.collections
     assert name is None
+    assert isinstance(directory, Path)
     assert directory.parts[-2:] == ("index_data", "default")
     assert settings.verify_index
     assert settings.precision is Precision.AUTO
@@ -44,6 +46,7 @@ def test_defaults_need_no_environment() -> None:
 def test_defaults_do_not_depend_on_the_working_directory(tmp_path: Path) -> None:
     settings = Settings()
     ((_, directory),) = settings.collections
+    assert isinstance(directory, Path)
     assert directory.is_absolute()
     assert Path(settings.model.removeprefix("local-dir:")).is_absolute()
     assert tmp_path not in directory.parents
@@ -187,9 +190,21 @@ def test_collections_are_one_directory_or_several_by_name(
     assert Settings(index=index).collections == collections
 
 
+def test_a_collection_may_lie_in_milvus() -> None:
+    settings = Settings(index="near=some/where,far=milvus://there:7/photos")
+    (_, near), (_, far) = settings.collections
+    assert near == Path("some/where")
+    assert far == MilvusAddress("milvus://there:7/photos", "http://there:7", "photos")
+    assert "it looks like milvus://HOST:PORT/NAME" in refused(index="milvus://there")
+    assert "it looks like milvus://HOST:PORT/NAME" in refused(index="a=x,b=milvus:photos")
+
+
 def test_keys_are_not_shown() -> None:
-    settings = Settings(api_keys=["0123456789abcdef"])
+    settings = Settings(api_keys=["0123456789abcdef"], milvus_token="me:open sesame")  # noqa: S106 - made up
     assert "0123456789abcdef" not in repr(settings)
+    assert "sesame" not in repr(settings)
+    assert settings.milvus.token == "me:open sesame"  # noqa: S105 - made up
+    assert "sesame" not in repr(settings.milvus)
 
 
 def test_metrics_cannot_be_guarded_without_keys() -> None:

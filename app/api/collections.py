@@ -86,7 +86,7 @@ async def _query(image: UploadFile | None, text: str | None, settings: Settings)
     responses=documented(RELOAD),
 )
 async def reload_collections(service: ServiceDependency) -> ReloadedOut:
-    """Open the collections' directories again, check them, and serve from them.
+    """Open the collections again, on disk and in Milvus, check them, and serve from them.
 
     Requests in flight finish with what they began with. If one of the collections is bad, all go
     on serving as they were, and the answer says why.
@@ -94,7 +94,7 @@ async def reload_collections(service: ServiceDependency) -> ReloadedOut:
     await service.reload()
     return ReloadedOut(
         indexes=[
-            IndexInfo.of(name, collection.manifest)
+            IndexInfo.of(name, collection)
             for name, collection in service.engine.catalog.collections.items()
         ]
     )

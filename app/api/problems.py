@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from app.clip.decode import ImageFault
 from app.engine import BadImageError
 from app.index.catalog import ReloadError, UnknownCollectionError
+from app.index.manifest import CollectionAwayError
 from app.service import TooSlowError
 
 MEDIA_TYPE = "application/problem+json"
@@ -168,6 +169,11 @@ def from_too_slow(error: TooSlowError) -> Problem:
     )
 
 
+def from_away(error: CollectionAwayError) -> Problem:
+    """503: the engine of the collection does not answer."""
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers={"Retry-After": "5"})
+
+
 def from_unknown_collection(error: UnknownCollectionError) -> Problem:
     """422: no collection of that name."""
     return field_problem("index", str(error))
@@ -206,6 +212,11 @@ def install(app: FastAPI) -> None:
     async def too_slow(request: Request, error: TooSlowError) -> JSONResponse:
         request.state.error_kind = "timeout"
         return problem_response(from_too_slow(error))
+
+    @app.exception_handler(CollectionAwayError)
+    async def away(request: Request, error: CollectionAwayError) -> JSONResponse:
+        request.state.error_kind = "index_away"
+        return problem_response(from_away(error))
 
     @app.exception_handler(RequestValidationError)
     async def validation(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -15,6 +15,7 @@ from app.api.telemetry import failure
 from app.clip.decode import ImageError, ImageFault
 from app.engine import BadImageError
 from app.index.catalog import ReloadError, UnknownCollectionError
+from app.index.manifest import CollectionAwayError
 from app.service import TooSlowError
 from app.settings import Settings
 
@@ -36,7 +37,8 @@ _MEANING = {
     "does not exist.",
     HTTPStatus.TOO_MANY_REQUESTS: "Too busy: try again after `Retry-After` seconds.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "The server failed; its log says why, under the request id.",
-    HTTPStatus.SERVICE_UNAVAILABLE: "Not now: it is loading, stopping, stuck, or was too slow.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Not now: it is loading, stopping, stuck, or was too slow; or "
+    "the Milvus of the caption collection does not answer.",
 }
 
 _HEADERS: dict[str, dict[str, Any]] = {
@@ -112,6 +114,9 @@ STUCK: Examples = {
     )
 }
 
+AWAY: Examples = {"collection away": problems.from_away(CollectionAwayError("photos"))}
+"""Of everything that searches a collection."""
+
 _ADMITTED: Examples = {
     **GUARDED,
     **NOT_READY,
@@ -123,9 +128,10 @@ _ADMITTED: Examples = {
 
 
 def _computed(filename: str) -> Examples:
-    """Of routes that read an image and compute."""
+    """Of routes that read an image, search a collection and compute."""
     return {
         **_ADMITTED,
+        **AWAY,
         "large file": parsing.file_too_large(filename, _IMAGE_BYTES, _LIMITS.max_image_bytes),
         "many pixels": _bad_image(
             filename,

@@ -20,7 +20,7 @@ from app.api.parsing import (
     require_json,
 )
 from app.api.problems import Problem
-from app.api.refusals import CLASSIFY, GUARDED, NOT_READY, STUCK, ZERO_SHOT, documented
+from app.api.refusals import AWAY, CLASSIFY, GUARDED, NOT_READY, STUCK, ZERO_SHOT, documented
 from app.api.schemas import (
     EXAMPLE_LABELS,
     ClassificationOut,
@@ -35,9 +35,10 @@ from app.api.schemas import (
 from app.clip.labels import DEFAULT_TEMPLATE
 from app.clip.precision import precision_name
 from app.engine import DEFAULT_CAPTIONS, MAX_CAPTIONS, Question, ServingNormalization
+from app.index.manifest import CollectionAwayError
 from app.metrics import Metrics
 from app.service import Service
-from app.settings import Settings
+from app.settings import IndexAway, Settings
 from app.xmore.ensemble import Fusion, Normalization
 
 router = APIRouter()
@@ -204,6 +205,9 @@ async def zero_shot_image_classification(
         templates=check_templates([template], "hypothesis_template", settings),
     )
     answer = await service.classify([read_base64(body.inputs, settings)], question)
+    if answer.degraded:
+        # Hugging Face's schema has no place to say so.
+        raise CollectionAwayError(answer.index)
     return [
         ZeroShotLabel(label=prediction.label, score=prediction.probability)
         for prediction in answer.results[0].predictions
@@ -222,7 +226,7 @@ async def info(service: ServiceDependency, settings: SettingsDependency) -> Info
     """Model, caption collections, limits and version."""
     model = service.engine.model
     indexes = [
-        IndexInfo.of(name, collection.manifest)
+        IndexInfo.of(name, collection)
         for name, collection in service.engine.catalog.collections.items()
     ]
     return InfoOut(
@@ -274,14 +278,25 @@ async def healthz(request: Request) -> StatusOut:
     tags=["service"],
     summary="Whether it is ready for traffic",
     response_description="It is.",
-    responses=documented(NOT_READY),
+    responses=documented(NOT_READY | AWAY),
 )
-async def readyz(request: Request, _: ServiceDependency) -> StatusOut:
-    """Ready for traffic: model and collection are loaded and the service is not stopping."""
+async def readyz(
+    request: Request, service: ServiceDependency, settings: SettingsDependency
+) -> StatusOut:
+    """Ready for traffic: model and collection are loaded and the service is not stopping.
+
+    While the default collection lies in a Milvus that does not answer, the service is not ready,
+    unless it is set to answer with plain CLIP then: it is ready, and says `degraded`.
+    """
     gate: Gate = request.app.state.gate
     if gate.closed:
         raise stopping()
-    return StatusOut(status="ready")
+    name, collection = service.engine.catalog.choose()
+    if collection.away is None:
+        return StatusOut(status="ready")
+    if settings.index_away is IndexAway.PLAIN:
+        return StatusOut(status="degraded")
+    raise CollectionAwayError(name)
 
 
 @router.get(METRICS, include_in_schema=False)

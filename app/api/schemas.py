@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.clip.labels import DEFAULT_TEMPLATE
 from app.engine import MAX_CAPTIONS, Classification, Found, ImageResult, Modality
 from app.index.manifest import Kind, Manifest
+from app.index.milvus.manifest import MilvusManifest
+from app.index.opening import OpenCollection
 from app.settings import InferenceEngine
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -218,6 +220,15 @@ class ClassificationOut(BaseModel):
             examples=[[]],
         ),
     ]
+    degraded: Annotated[
+        bool,
+        Field(
+            description="Whether the caption collection did not answer, so that no caption voted "
+            "and this is plain CLIP; only where the service is set so (`XMORE_INDEX_AWAY=plain`), "
+            "else such a request gets 503.",
+            examples=[False],
+        ),
+    ]
 
     @classmethod
     def of(cls, answer: Classification, model: str, index: str, total_ms: float) -> Self:
@@ -235,6 +246,7 @@ class ClassificationOut(BaseModel):
                 total_ms=round(total_ms, 3),
             ),
             warnings=answer.warnings,
+            degraded=answer.degraded,
         )
 
 
@@ -352,18 +364,34 @@ class IndexInfo(BaseModel):
     images: Annotated[
         int | None, Field(ge=0, description="How many a collection of pairs holds; else null.")
     ]
-    faiss: Annotated[str, Field(description="FAISS factory string.", examples=["SQfp16"])]
-    fingerprint: Annotated[str, Field(description="SHA-256 over its files, in hexadecimal digits.")]
+    faiss: Annotated[
+        str | None,
+        Field(description="FAISS factory string; null where Milvus searches.", examples=["SQfp16"]),
+    ]
+    fingerprint: Annotated[
+        str,
+        Field(description="SHA-256 over the files that it was built as, in hexadecimal digits."),
+    ]
+    milvus: Annotated[
+        str | None,
+        Field(description="Milvus's index type; null where FAISS searches.", examples=["HNSW"]),
+    ]
+    available: Annotated[
+        bool, Field(description="Whether it answers now; false while its Milvus does not.")
+    ]
 
     @classmethod
-    def of(cls, name: str, manifest: Manifest) -> Self:
-        """From a collection's manifest and the name that it is served by."""
+    def of(cls, name: str, collection: OpenCollection) -> Self:
+        """From a collection and the name that it is served by."""
+        manifest = collection.manifest
         return cls(
             name=name,
             kind=manifest.kind,
             captions=manifest.captions,
             images=manifest.images,
-            faiss=manifest.faiss.factory,
+            faiss=manifest.faiss.factory if isinstance(manifest, Manifest) else None,
+            milvus=manifest.index.type if isinstance(manifest, MilvusManifest) else None,
+            available=collection.away is None,
             fingerprint=manifest.fingerprint,
         )
 
@@ -412,6 +440,10 @@ class StatusOut(BaseModel):
     """The answer of the probes."""
 
     status: Annotated[
-        Literal["ok", "ready"],
-        Field(description="`ok` of `/healthz`, `ready` of `/readyz`.", examples=["ok"]),
+        Literal["ok", "ready", "degraded"],
+        Field(
+            description="`ok` of `/healthz`, `ready` of `/readyz`; `degraded` of `/readyz` while "
+            "the default collection does not answer and requests get plain CLIP.",
+            examples=["ok"],
+        ),
     ]

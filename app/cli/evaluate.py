@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from app.cli import terminal
+from app.settings import Settings
 
 _USUAL_KS = "2,4,8,16,32,64"
 _DETAIL_K = 16
@@ -99,7 +100,7 @@ def evaluate(
             classes, images, image_column, label_column, split, root, settings.max_pixels
         )
         sets = open_datasets(data, reading)
-        directories = index or [directory for _, directory in settings.collections]
+        directories = index or _directories(settings)
         encoder, collections = load(settings, directories)
         kept = cache or out / "cache"
         kept.mkdir(parents=True, exist_ok=True)
@@ -164,6 +165,18 @@ def _reranks(asked: str) -> list[bool]:
     if found is None:
         raise typer.BadParameter("--rerank is on, off or both")
     return found
+
+
+def _directories(settings: Settings) -> list[Path]:
+    """The collections of the settings, which have to lie on disk."""
+    places = [place for _, place in settings.collections]
+    for place in places:
+        if not isinstance(place, Path):
+            terminal.fail(
+                f"{place} lies in Milvus; evaluate the directory that it was loaded from: "
+                "--index DIR"
+            )
+    return [place for place in places if isinstance(place, Path)]
 
 
 @contextmanager

@@ -24,6 +24,8 @@ from app.engine import (
 )
 from app.engine import ImageResult as EngineResult
 from app.engine import Modality as EngineModality
+from app.index.manifest import CollectionError
+from app.index.place import parse_place
 from app.settings import Settings
 from app.xmore.ensemble import Fusion
 
@@ -142,9 +144,15 @@ def _modality(modality: EngineModality) -> Modality:
 
 
 def with_index(settings: Settings, question: Question) -> tuple[Settings, Question]:
-    """Where the question's index is a directory, and not the name of one, open it instead."""
+    """Where the question's index is a directory or a Milvus URL, and no name, open it instead."""
     index = question.index
     names = [name for name, _ in settings.collections]
-    if index is None or index in names or not Path(index).is_dir():
+    if index is None or index in names:
+        return settings, question
+    try:
+        place = parse_place(index)
+    except ValueError as error:
+        raise CollectionError(f"{index}: {error}") from None
+    if isinstance(place, Path) and not place.is_dir():
         return settings, question
     return settings.model_copy(update={"index": index}), replace(question, index=None)

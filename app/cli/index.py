@@ -22,7 +22,9 @@ from rich.text import Text
 from app.cli import terminal
 from app.cli.completion import architectures, tags
 from app.cli.terminal import failures_in_words, read_settings, say, say_aside
-from app.index.manifest import REPORT, CollectionError, Kind
+from app.index.manifest import REPORT, CollectionError, Kind, Manifest
+from app.index.milvus.manifest import MilvusIndexType, MilvusManifest
+from app.index.place import MilvusAddress, Place, parse_place
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,7 +51,21 @@ class BuildEngine(StrEnum):
     RAY = "ray"
 
 
-DirectoryArgument = Annotated[Path, typer.Argument(help="A caption collection.")]
+DirectoryArgument = Annotated[
+    Path, typer.Argument(metavar="DIR", help="A caption collection on disk.")
+]
+PlaceArgument = Annotated[
+    str, typer.Argument(metavar="DIR|URL", help="A caption collection, on disk or in Milvus.")
+]
+_URL_FORMS = "milvus://HOST:PORT/NAME or milvus:PATH/FILE.db/NAME"
+IndexTypeOption = Annotated[
+    MilvusIndexType | None,
+    typer.Option(
+        "--milvus-index",
+        help="Milvus's index type; default: FLAT (exact) on the embedded engine and below 30,000 "
+        "vectors, else HNSW.",
+    ),
+]
 
 
 @index_app.command("build")
@@ -106,8 +122,14 @@ def index_build(
     worker_gpus: Annotated[
         float, typer.Option(min=0, help="GPUs of one of Ray's workers; 0.5: two share one.")
     ] = 0.0,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help=f"Load it into Milvus then, as copy does: {_URL_FORMS}."),
+    ] = None,
+    milvus_index: IndexTypeOption = None,
 ) -> None:
     """Build a caption collection for the model that will serve it; go on after a kill."""
+    address = None if to is None else _address(to)
     from app.index.build import Options, build_with
     from app.index.making import Step
     from app.index.sources.detect import detect
@@ -146,12 +168,71 @@ def index_build(
                 say=lambda words: progress.console.print(Text(words), highlight=False),
             )
     manifest, report = built.manifest, built.report
-    of_images = "" if manifest.images is None else f" of {manifest.images} images"
-    say(f"{out}: {manifest.captions} captions{of_images}, FAISS {manifest.faiss.factory}")
+    say(
+        f"{out}: {manifest.captions} captions{_of_images(manifest)}, FAISS {manifest.faiss.factory}"
+    )
     if report.faults:
         say_aside(
             f"{report.faults} rows or images could not be used; {out / REPORT} says which and why."
         )
+    if address is not None:
+        _load(out, address, settings, milvus_index, restart)
+
+
+@index_app.command("copy")
+def index_copy(
+    directory: DirectoryArgument,
+    to: Annotated[str, typer.Argument(metavar="URL", help=f"Where to in Milvus: {_URL_FORMS}.")],
+    milvus_index: IndexTypeOption = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Throw away what xmore loaded there before.")
+    ] = False,
+) -> None:
+    """Load a collection into Milvus; go on where a killed copy stopped."""
+    _load(directory, _address(to), read_settings(), milvus_index, restart)
+
+
+def _load(
+    directory: Path,
+    address: MilvusAddress,
+    settings: Settings,
+    index_type: MilvusIndexType | None,
+    restart: bool,
+) -> None:
+    from app.index.collection import Collection
+    from app.index.milvus.load import LoadOptions, load_collection
+
+    with failures_in_words(), _building() as progress:
+        source = Collection.open(directory, settings.verify_index)
+        entries = source.manifest.entries
+        task = progress.add_task("load", total=entries, captions=0)
+        loaded = load_collection(
+            source,
+            address,
+            settings.milvus,
+            LoadOptions(index_type, restart),
+            progress=lambda rows: progress.update(task, completed=rows, captions=rows),
+            say=lambda words: progress.console.print(Text(words), highlight=False),
+        )
+    say(f"{address}: {loaded.captions} captions{_of_images(loaded)}, Milvus {loaded.index.type}")
+
+
+def _of_images(manifest: Manifest | MilvusManifest) -> str:
+    return "" if manifest.images is None else f" of {manifest.images} images"
+
+
+def _place(text: str) -> Place:
+    try:
+        return parse_place(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _address(text: str) -> MilvusAddress:
+    place = _place(text)
+    if isinstance(place, Path):
+        raise typer.BadParameter(f"'{text}' is no Milvus URL; it looks like {_URL_FORMS}")
+    return place
 
 
 @contextmanager
@@ -181,8 +262,44 @@ def _workers(
 
 
 @index_app.command("info")
-def index_info(directory: DirectoryArgument) -> None:
+def index_info(place: PlaceArgument) -> None:
     """Show what a collection is, which model it belongs to, and some of its captions."""
+    where = _place(place)
+    rows, captions = _on_disk(where) if isinstance(where, Path) else _in_milvus(where)
+    for key, value in rows.items():
+        if value is not None:
+            say(f"{key:<12} {value}")
+    for caption in captions:
+        say(f"  {caption}", style="dim")
+
+
+def _said_by_all(manifest: Manifest | MilvusManifest) -> dict[str, str | None]:
+    return {
+        "name": manifest.name,
+        "kind": manifest.kind.value,
+        "captions": str(manifest.captions),
+        "images": None if manifest.images is None else str(manifest.images),
+        "model": f"{manifest.model.name} ({manifest.model.fingerprint[:12]})",
+        "dimension": str(manifest.model.embed_dim),
+    }
+
+
+def _in_milvus(address: MilvusAddress) -> tuple[dict[str, str | None], list[str]]:
+    from app.index.milvus.collection import MilvusCollection
+
+    with failures_in_words():
+        collection = MilvusCollection.open(address, read_settings().milvus)
+        texts = collection.some(_CAPTIONS_SHOWN).texts
+    manifest = collection.manifest
+    build = (f"{key} {value}" for key, value in manifest.index.build.items())
+    said = _said_by_all(manifest) | {
+        "Milvus": ", ".join([manifest.index.type, *build]),
+        "fingerprint": manifest.fingerprint,
+    }
+    return said, texts[:_CAPTIONS_SHOWN]
+
+
+def _on_disk(directory: Path) -> tuple[dict[str, str | None], list[str]]:
     import numpy as np
 
     from app.index.collection import Collection
@@ -192,30 +309,20 @@ def index_info(directory: DirectoryArgument) -> None:
     manifest = collection.manifest
     faiss = manifest.faiss
     asked = {"nprobe": faiss.nprobe, "k_factor": faiss.k_factor}
-    rows = {
-        "name": manifest.name,
-        "kind": manifest.kind.value,
-        "captions": str(manifest.captions),
-        "images": None if manifest.images is None else str(manifest.images),
-        "model": f"{manifest.model.name} ({manifest.model.fingerprint[:12]})",
-        "dimension": str(manifest.model.embed_dim),
+    said = _said_by_all(manifest) | {
         "FAISS": ", ".join(
             [faiss.factory, *(f"{key} {value}" for key, value in asked.items() if value)]
         ),
         "size": f"{sum(file.bytes for file in manifest.files.values()) / 1e6:.1f} MB",
         "fingerprint": manifest.fingerprint,
     }
-    for key, value in rows.items():
-        if value is not None:
-            say(f"{key:<12} {value}")
     shown = np.linspace(0, len(collection) - 1, min(_CAPTIONS_SHOWN, len(collection)))
-    for caption in collection.texts(shown.astype(np.int64)):
-        say(f"  {caption}", style="dim")
+    return said, collection.texts(shown.astype(np.int64))
 
 
 @index_app.command("verify")
 def index_verify(
-    directory: DirectoryArgument,
+    place: PlaceArgument,
     model: ModelOption = None,
     pretrained: PretrainedOption = None,
     with_model: Annotated[
@@ -223,31 +330,37 @@ def index_verify(
         typer.Option("--with-model/--without-model", help="Embed some captions anew and compare."),
     ] = True,
     least_recall: Annotated[
-        float, typer.Option(min=0, max=1, help="Least recall@16 against exact search.")
+        float,
+        typer.Option(min=0, max=1, help="Least recall@16 against exact search; on disk only."),
     ] = 0.8,
 ) -> None:
-    """Check a collection's files, counts, recall, and that captions fit their vectors."""
+    """Check a collection's files or rows, counts, recall, and that captions fit their vectors."""
     from app.clip.model import load_chosen_model
     from app.engine import stamp
-    from app.index.collection import Collection
-    from app.index.verify import verify
+    from app.index.opening import open_collection
+    from app.index.verify import verify, verify_in_milvus
 
+    where = _place(place)
     settings = read_settings(model=model, pretrained=pretrained)
     with failures_in_words():
         encode = None
         if with_model:
-            collection = Collection.open(directory, verify=False)
+            collection = open_collection(where, verify=False, milvus=settings.milvus)
             encoder = load_chosen_model(settings)
             collection.check_model(stamp(encoder))
             encode = encoder.encode_texts
-        verified = verify(directory, encode, least_recall)
-    say(f"recall@16    {verified.recall:.3f} on {verified.queries} queries")
+        if isinstance(where, Path):
+            verified = verify(where, encode, least_recall)
+        else:
+            verified = verify_in_milvus(where, settings.milvus, encode)
+    if verified.recall is not None:
+        say(f"recall@16    {verified.recall:.3f} on {verified.queries} queries")
     if verified.least_cosine is not None:
         say(
             f"in step      {verified.captions} captions embedded anew, "
             f"least cosine {verified.least_cosine:.3f}"
         )
-    say(f"{directory} is sound")
+    say(f"{where} is sound")
 
 
 class _RateColumn(ProgressColumn):

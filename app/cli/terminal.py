@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
-from app.index.manifest import CollectionError
+from app.index.manifest import CollectionAwayError, CollectionError
 from app.settings import Settings
 
 out = Console()
@@ -48,7 +48,13 @@ def failures_in_words() -> Iterator[None]:
     except BrokenPipeError:
         # Whoever read the output has enough: typer ends quietly.
         raise
-    except (CollectionError, LabelFileError, ModelError, OSError) as error:
+    except (
+        CollectionAwayError,
+        CollectionError,
+        LabelFileError,
+        ModelError,
+        OSError,
+    ) as error:
         fail(str(error))
 
 

@@ -108,6 +108,7 @@ class Classification:
         results: one an image.
         timings: of all images together.
         warnings: what was done otherwise than one may expect.
+        degraded: whether the caption collection did not answer, so that this is plain CLIP.
     """
 
     model: str
@@ -115,6 +116,7 @@ class Classification:
     results: tuple[ImageResult, ...]
     timings: Timings
     warnings: tuple[str, ...] = ()
+    degraded: bool = False
 
     def __len__(self) -> int:
         return len(self.results)
@@ -189,14 +191,27 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A caption collection that serves; `images` is None but for pairs."""
+    """A caption collection that serves.
+
+    Attributes:
+        name: what `index` asks for.
+        kind: `captions` or `pairs`.
+        captions: how many.
+        images: how many it has of pairs; else None.
+        faiss: FAISS's factory string; None where Milvus searches.
+        fingerprint: SHA-256 over the files that it was built as.
+        milvus: Milvus's index type; None where FAISS searches.
+        available: whether it answers now.
+    """
 
     name: str
     kind: str
     captions: int
     images: int | None
-    faiss: str
+    faiss: str | None
     fingerprint: str
+    milvus: str | None = None
+    available: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from app.clip.decode import ImageError
@@ -14,7 +13,7 @@ from app.clip.precision import precision_name
 from app.evaluation.datasets.labelled import LabelledImages
 from app.evaluation.store import Column, Part, compute_rows, key_of
 from app.index.collection import Collection
-from app.xmore.retrieval import CANDIDATES, IdArray, retrieve
+from app.xmore.retrieval import CANDIDATES, Hits, IdArray, retrieve
 
 Progress = Callable[[int], object]
 """Told how many images are done."""
@@ -24,6 +23,9 @@ _VERSION = 1
 
 _BATCH = 16
 _STEP = 256
+_AT_ONCE = 32
+"""Images that are searched for together: what is found for them is held in memory."""
+
 _UNREADABLE = -1
 
 
@@ -103,27 +105,19 @@ class _Remembering:
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
-        self._found: dict[tuple[int, int], IdArray] = {}
+        self._found: dict[tuple[int, int], list[Hits]] = {}
 
     def __len__(self) -> int:
         return len(self._collection)
 
-    def search(self, image_embeddings: FloatArray, count: int) -> IdArray:
+    def search(self, embeddings: FloatArray, count: int) -> list[Hits]:
         """As the collection does."""
-        asked = (len(image_embeddings), count)
-        if len(image_embeddings) == 1:
-            return self._collection.search(image_embeddings, count)
+        asked = (len(embeddings), count)
+        if len(embeddings) == 1:
+            return self._collection.search(embeddings, count)
         if asked not in self._found:
-            self._found[asked] = self._collection.search(image_embeddings, count)
+            self._found[asked] = self._collection.search(embeddings, count)
         return self._found[asked]
-
-    def texts(self, ids: IdArray) -> list[str]:
-        """As the collection does."""
-        return self._collection.texts(ids)
-
-    def embeddings(self, ids: IdArray) -> FloatArray:
-        """As the collection does."""
-        return self._collection.embeddings(ids)
 
 
 def retrieve_captions(
@@ -141,14 +135,14 @@ def retrieve_captions(
     key = key_of(_VERSION, images.key, collection.manifest.fingerprint, CANDIDATES, ks, by_fit)
 
     def compute(start: int, stop: int) -> tuple[Part, list[str]]:
-        vectors = np.asarray(images.vectors[start:stop])
-        remembering = _Remembering(collection)
-        part = {}
-        for k in ks:
-            ids: npt.NDArray[np.int64] = np.full((stop - start, k), -1, np.int64)
-            for row, found in enumerate(retrieve(vectors, remembering, k, by_fit=by_fit)):
-                ids[row, : len(found)] = found.ids
-            part[str(k)] = ids
+        part = {str(k): np.full((stop - start, k), -1, np.int64) for k in ks}
+        for first in range(start, stop, _AT_ONCE):
+            vectors = np.asarray(images.vectors[first : min(first + _AT_ONCE, stop)])
+            remembering = _Remembering(collection)
+            for k in ks:
+                found = retrieve(vectors, remembering, k, by_fit=by_fit)
+                for row, captions in enumerate(found, start=first - start):
+                    part[str(k)][row, : len(captions)] = captions.ids
         return part, []
 
     rows = compute_rows(

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
 from typing import Self
 
-from app.index.collection import Collection
 from app.index.manifest import CollectionError, ModelStamp
+from app.index.opening import OpenCollection, open_collection
+from app.index.place import MilvusOptions, Place
 
 
 class UnknownCollectionError(Exception):
@@ -20,53 +20,64 @@ class ReloadError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class NamedDirectory:
+class NamedPlace:
     """Where a collection lies, and its name; None: the one in its manifest."""
 
     name: str | None
-    directory: Path
+    place: Place
 
 
 class Catalog:
     """Open collections by name, the first of them the default.
 
     A request takes one collection and keeps it to its end; what a reload puts in its place serves
-    the requests after it. The old one's files are unmapped when its last request is done.
+    the requests after it. The old one's files are unmapped, or its connection is closed, when its
+    last request is done.
     """
 
-    def __init__(self, collections: Mapping[str, Collection], places: Mapping[str, Path]) -> None:
+    def __init__(
+        self,
+        collections: Mapping[str, OpenCollection],
+        places: Mapping[str, Place],
+        milvus: MilvusOptions,
+    ) -> None:
         """Make a catalog; `open` is the usual way.
 
         Args:
             collections: at least one, the default first.
-            places: the directory of each, for reloading.
+            places: where each lies, for reloading.
+            milvus: how Milvus is reached.
         """
         self._collections = MappingProxyType(dict(collections))
         self._places = dict(places)
+        self._milvus = milvus
         self._reloading = Lock()
 
     @classmethod
-    def open(cls, places: Sequence[NamedDirectory], verify: bool = True) -> Self:
+    def open(
+        cls, places: Sequence[NamedPlace], verify: bool = True, milvus: MilvusOptions | None = None
+    ) -> Self:
         """Open every collection.
 
         Raises:
             CollectionError: one cannot be opened, or two have the same name.
         """
-        collections: dict[str, Collection] = {}
-        directories: dict[str, Path] = {}
-        for place in places:
-            collection = Collection.open(place.directory, verify)
-            name = place.name or collection.manifest.name
+        milvus = milvus or MilvusOptions()
+        collections: dict[str, OpenCollection] = {}
+        lying: dict[str, Place] = {}
+        for named in places:
+            collection = open_collection(named.place, verify, milvus)
+            name = named.name or collection.manifest.name
             collections[name] = collection
-            directories[name] = place.directory
-        return cls(collections, directories)
+            lying[name] = named.place
+        return cls(collections, lying, milvus)
 
     @property
-    def collections(self) -> Mapping[str, Collection]:
+    def collections(self) -> Mapping[str, OpenCollection]:
         """What is open now, the default first; the mapping never changes."""
         return self._collections
 
-    def choose(self, name: str | None = None) -> tuple[str, Collection]:
+    def choose(self, name: str | None = None) -> tuple[str, OpenCollection]:
         """A collection by its name, or the default.
 
         Raises:
@@ -90,22 +101,24 @@ class Catalog:
             collection.check_model(model)
 
     def reload(self, model: ModelStamp, verify: bool = True) -> None:
-        """Open every directory again beside what serves, check it, then swap all at once.
+        """Open every collection again beside what serves, check it, then swap all at once.
 
         Raises:
             ReloadError: one of them is bad; all go on serving as they were.
         """
         with self._reloading:
             fresh = {
-                name: _checked(name, directory, model, verify)
-                for name, directory in self._places.items()
+                name: _checked(name, place, model, verify, self._milvus)
+                for name, place in self._places.items()
             }
             self._collections = MappingProxyType(fresh)
 
 
-def _checked(name: str, directory: Path, model: ModelStamp, verify: bool) -> Collection:
+def _checked(
+    name: str, place: Place, model: ModelStamp, verify: bool, milvus: MilvusOptions
+) -> OpenCollection:
     try:
-        collection = Collection.open(directory, verify)
+        collection = open_collection(place, verify, milvus)
         collection.check_model(model)
         collection.check_query()
     except CollectionError as error:

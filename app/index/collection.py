@@ -13,6 +13,7 @@ from app.index.manifest import (
     Manifest,
     ModelStamp,
     check_files,
+    check_model,
     read_manifest,
 )
 from app.index.search import (
@@ -24,6 +25,7 @@ from app.index.search import (
     open_vectors,
 )
 from app.index.store import CaptionStore, open_array
+from app.xmore.retrieval import Hits
 
 
 class Images:
@@ -81,8 +83,16 @@ class Images:
 class Collection:
     """A caption collection on disk, ready for queries from any thread.
 
-    Satisfies `app.xmore.retrieval.CaptionCollection`.
+    Satisfies `app.index.opening.OpenCollection`.
+
+    Attributes:
+        manifest: what it is.
+        index: the vectors that are searched.
+        images: of pairs, which captions belong to which image; else None.
     """
+
+    away = None
+    """Files that are mapped answer always."""
 
     def __init__(
         self, manifest: Manifest, index: SearchIndex, store: CaptionStore, images: Images | None
@@ -90,7 +100,7 @@ class Collection:
         self.manifest = manifest
         self.index = index
         self._store = store
-        self._images = images
+        self.images = images
 
     @classmethod
     def open(cls, directory: Path, verify: bool = True) -> Self:
@@ -130,15 +140,7 @@ class Collection:
         Raises:
             CollectionError: the weights differ; the message says how to build a collection anew.
         """
-        made_by = self.manifest.model
-        if made_by.fingerprint != model.fingerprint:
-            raise CollectionError(
-                f"The caption collection '{self.manifest.name}' was built with the model "
-                f"'{made_by.name}' ({made_by.fingerprint[:12]}), but the model loaded is "
-                f"'{model.name}' ({model.fingerprint[:12]}). Load that model (XMORE_MODEL), or "
-                "build a collection for this one: "
-                "`xmore index build CAPTIONS.txt --out DIR`, then set XMORE_INDEX=DIR."
-            )
+        check_model(self.manifest.name, self.manifest.model, model)
 
     def check_query(self) -> None:
         """Ask one query, so that what opens but does not answer is found before it serves.
@@ -147,14 +149,14 @@ class Collection:
             CollectionError: the answer is no caption with a unit-norm embedding.
         """
         query = self.index.vectors(np.zeros(1, np.int64))
-        ids = self.search(query, 1)[0]
-        ids = ids[ids >= 0]
         try:
-            good = len(ids) > 0 and len(self.texts(ids)) == len(ids)
+            (hits,) = self.search(query, 1)
         except UnicodeDecodeError:
             good = False
-        norms = np.linalg.norm(self.embeddings(ids), axis=1)
-        if not good or not np.allclose(norms, 1, atol=1e-3):
+        else:
+            norms = np.linalg.norm(hits.embeddings, axis=1)
+            good = len(hits) > 0 and np.allclose(norms, 1, atol=1e-3)
+        if not good:
             raise CollectionError(
                 f"The collection '{self.manifest.name}' does not answer a query with captions. "
                 "Build it again."
@@ -163,7 +165,12 @@ class Collection:
     def __len__(self) -> int:
         return len(self._store)
 
-    def search(self, embeddings: FloatArray, count: int) -> IdArray:
+    def search(self, embeddings: FloatArray, count: int) -> list[Hits]:
+        """The captions of the `count` nearest entries to each query, (queries, d), unit-norm."""
+        rows = (ids[ids >= 0] for ids in self.nearest(embeddings, count))
+        return [Hits(ids, self.texts(ids), self.embeddings(ids)) for ids in rows]
+
+    def nearest(self, embeddings: FloatArray, count: int) -> IdArray:
         """Caption ids of the `count` nearest entries by inner product, best first.
 
         Entries are captions or, in a collection of pairs, images, each with all its captions.
@@ -176,7 +183,7 @@ class Collection:
             (queries, n); -1 ends a short row.
         """
         rows = self.index.search(embeddings, count)
-        return rows if self._images is None else self._images.captions(rows)
+        return rows if self.images is None else self.images.captions(rows)
 
     def texts(self, ids: IdArray) -> list[str]:
         """The captions of ids.
@@ -192,6 +199,6 @@ class Collection:
         Raises:
             IndexError: an id is not a row of the collection.
         """
-        if self._images is None:
+        if self.images is None:
             return self.index.vectors(ids)
-        return normalised(self._images.vectors[ids])
+        return normalised(self.images.vectors[ids])

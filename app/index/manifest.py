@@ -9,6 +9,8 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from app.index.place import Place
+
 FORMAT_VERSION: Final = 2
 MANIFEST = "manifest.json"
 REPORT = "build_report.json"
@@ -54,13 +56,25 @@ _NEEDED: dict[Kind, frozenset[str]] = {
 class CollectionError(Exception):
     """A collection cannot be opened or built.
 
-    `reason` says what is wrong and what to do, and holds no path; the whole message begins with
-    the path where there is one.
+    `reason` says what is wrong and what to do, and holds no path or address; the whole message
+    begins with that where there is one, and ends in the detail, which may hold one too.
     """
 
-    def __init__(self, reason: str, path: Path | None = None) -> None:
-        super().__init__(reason if path is None else f"{path}: {reason}")
+    def __init__(
+        self, reason: str, place: Place | None = None, detail: Exception | None = None
+    ) -> None:
+        where = "" if place is None else f"{place}: "
+        why = "" if detail is None else f" ({detail})"
+        super().__init__(f"{where}{reason}{why}")
         self.reason = reason
+
+
+class CollectionAwayError(Exception):
+    """An opened collection does not answer now; the message names it and holds no address."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The caption collection '{name}' does not answer. Try again soon.")
+        self.name = name
 
 
 class _Strict(BaseModel):
@@ -161,6 +175,26 @@ def read_manifest(directory: Path) -> Manifest:
             f"{MANIFEST}: {where}: {first['msg']}. Build the collection again with this version.",
             directory,
         ) from error
+
+
+def check_model(name: str, made_by: ModelStamp, model: ModelStamp) -> None:
+    """Refuse a model whose embeddings are not those of a collection.
+
+    Args:
+        name: of the collection.
+        made_by: the model in its manifest.
+        model: the one that is loaded.
+
+    Raises:
+        CollectionError: the weights differ; the message says how to build a collection anew.
+    """
+    if made_by.fingerprint != model.fingerprint:
+        raise CollectionError(
+            f"The caption collection '{name}' was built with the model '{made_by.name}' "
+            f"({made_by.fingerprint[:12]}), but the model loaded is '{model.name}' "
+            f"({model.fingerprint[:12]}). Load that model (XMORE_MODEL), or build a collection "
+            "for this one: `xmore index build CAPTIONS.txt --out DIR`, then set XMORE_INDEX=DIR."
+        )
 
 
 def looks_like_collection(directory: Path) -> bool:

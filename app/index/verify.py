@@ -8,6 +8,7 @@ import numpy as np
 
 from app.index.collection import Collection
 from app.index.manifest import CollectionError
+from app.index.place import MilvusAddress, MilvusOptions, Place
 from app.index.search import (
     RECALL_AT,
     FloatArray,
@@ -15,6 +16,7 @@ from app.index.search import (
     normalised,
     probe_queries,
 )
+from app.xmore.retrieval import Hits
 
 EmbedTexts = Callable[[Sequence[str]], FloatArray]
 
@@ -29,13 +31,14 @@ class Verified:
     """What was measured.
 
     Attributes:
-        recall: share of the 16 exact neighbours that a query finds, by the stored parameters.
+        recall: share of the 16 exact neighbours that a query finds, by the stored parameters; None
+            in Milvus, whose vectors are not all read back.
         queries: how many queries that is the mean of.
         captions: how many captions were embedded anew and compared; 0 without a model.
         least_cosine: between their stored and new embeddings, the worst; None without a model.
     """
 
-    recall: float
+    recall: float | None
     queries: int
     captions: int
     least_cosine: float | None
@@ -65,7 +68,8 @@ def verify(
     if embed_texts is not None:
         ids = _some(len(collection), _CAPTIONS)
         compared = len(ids)
-        least_cosine = _least_cosine(collection, ids, embed_texts, directory)
+        hits = Hits(ids, collection.texts(ids), collection.embeddings(ids))
+        least_cosine = _least_cosine(hits, embed_texts, directory)
     rows = _some(len(collection.index), _QUERIES)
     queries = probe_queries(collection.index.vectors(rows), collection.manifest.kind)
     recall = _recall(collection, queries)
@@ -76,6 +80,29 @@ def verify(
             directory,
         )
     return Verified(recall, len(rows), compared, least_cosine)
+
+
+def verify_in_milvus(
+    address: MilvusAddress, milvus: MilvusOptions, embed_texts: EmbedTexts | None
+) -> Verified:
+    """Check a collection in Milvus: manifest, count, an answer, and captions in step.
+
+    Args:
+        address: the collection.
+        milvus: how Milvus is reached.
+        embed_texts: as for `verify`.
+
+    Raises:
+        CollectionError: something is wrong; the message says what.
+    """
+    from app.index.milvus.collection import MilvusCollection
+
+    collection = MilvusCollection.open(address, milvus)
+    collection.check_query()
+    if embed_texts is None:
+        return Verified(None, 0, 0, None)
+    hits = collection.some(_CAPTIONS)
+    return Verified(None, 0, len(hits), _least_cosine(hits, embed_texts, address))
 
 
 def _some(count: int, wanted: int) -> np.typing.NDArray[np.int64]:
@@ -89,20 +116,14 @@ def _recall(collection: Collection, queries: FloatArray) -> float:
     return index.recall(queries, exact_search(queries, index.blocks(), min(RECALL_AT, len(index))))
 
 
-def _least_cosine(
-    collection: Collection,
-    ids: np.typing.NDArray[np.int64],
-    embed_texts: EmbedTexts,
-    directory: Path,
-) -> float:
-    captions = collection.texts(ids)
-    cosines = (normalised(embed_texts(captions)) * collection.embeddings(ids)).sum(axis=1)
+def _least_cosine(hits: Hits, embed_texts: EmbedTexts, place: Place) -> float:
+    cosines = (normalised(embed_texts(hits.texts)) * hits.embeddings).sum(axis=1)
     worst = int(cosines.argmin())
     if cosines[worst] < _LEAST_COSINE:
         raise CollectionError(
-            f"captions and vectors are not in step: caption {ids[worst]} ({captions[worst]!r}) has "
-            f"a stored embedding at cosine {cosines[worst]:.3f} to its own. "
-            "Build the collection again.",
-            directory,
+            f"captions and vectors are not in step: caption {hits.ids[worst]} "
+            f"({hits.texts[worst]!r}) has a stored embedding at cosine {cosines[worst]:.3f} to its "
+            "own. Build the collection again.",
+            place,
         )
     return float(cosines[worst])

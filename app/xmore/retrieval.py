@@ -20,26 +20,36 @@ CANDIDATES = 128
 _FINAL_PUNCTUATION = ".,;:!?… "
 
 
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """The captions that a search found for one query, those of the nearest entry first.
+
+    Attributes:
+        ids: (n,) int64, rows of the collection.
+        texts: n captions.
+        embeddings: their stored text embeddings, (n, d) float32, unit-norm.
+    """
+
+    ids: IdArray
+    texts: list[str]
+    embeddings: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
 class CaptionCollection(Protocol):
-    """What retrieval needs of an external image-text collection."""
+    """What retrieval needs of an external image-text collection, wherever it lies."""
 
     def __len__(self) -> int:
         """Number of captions."""
         ...
 
-    def search(self, image_embeddings: FloatArray, count: int) -> IdArray:
-        """Caption ids of the `count` nearest entries, most similar first; -1 fills a short row.
+    def search(self, embeddings: FloatArray, count: int) -> list[Hits]:
+        """The captions of the `count` nearest entries to each query, (queries, d), unit-norm.
 
-        An entry is a caption, or an image with all its captions.
+        An entry is a caption, or an image with all its captions. There may be fewer.
         """
-        ...
-
-    def texts(self, ids: IdArray) -> list[str]:
-        """The captions of ids, (n,)."""
-        ...
-
-    def embeddings(self, ids: IdArray) -> FloatArray:
-        """Stored unit-norm text embeddings of ids, (n, d)."""
         ...
 
 
@@ -120,33 +130,27 @@ def retrieve(
         return [_nothing(v) for v in image_embeddings]
     found = collection.search(image_embeddings, depth)
     return [
-        _retrieve_one(v, ids, collection, k, by_fit)
-        for v, ids in zip(image_embeddings, found, strict=True)
+        _retrieve_one(v, hits, collection, k, by_fit)
+        for v, hits in zip(image_embeddings, found, strict=True)
     ]
 
 
 def _retrieve_one(
-    v: FloatArray, ids: IdArray, collection: CaptionCollection, k: int, by_fit: bool
+    v: FloatArray, hits: Hits, collection: CaptionCollection, k: int, by_fit: bool
 ) -> RetrievedCaptions:
-    # FAISS marks a missing neighbour with -1, which would index the last caption.
-    ids = ids[ids >= 0]
-    texts = collection.texts(ids)
-    kept = distinct(texts)
-    while len(kept) < k and len(ids) < len(collection):
-        depth = min(2 * max(len(ids), k), len(collection))
-        deeper = collection.search(v[np.newaxis], depth)[0]
-        deeper = deeper[deeper >= 0]
-        if len(deeper) <= len(ids):
+    kept = distinct(hits.texts)
+    while len(kept) < k and len(hits) < len(collection):
+        depth = min(2 * max(len(hits), k), len(collection))
+        (deeper,) = collection.search(v[np.newaxis], depth)
+        if len(deeper) <= len(hits):
             break
-        ids, texts = deeper, collection.texts(deeper)
-        kept = distinct(texts)
+        hits, kept = deeper, distinct(deeper.texts)
     if not kept:
         return _nothing(v)
     if not by_fit:
         kept = kept[:k]
-    ids = ids[kept]
-    texts = [texts[position] for position in kept]
-    embeddings = collection.embeddings(ids)
+    ids, embeddings = hits.ids[kept], hits.embeddings[kept]
+    texts = [hits.texts[position] for position in kept]
     if not by_fit:
         return RetrievedCaptions(ids, texts, embeddings, embeddings @ v)
     order, similarities = rerank(v, embeddings, k)

@@ -39,6 +39,7 @@ CLASSIFICATION: dict[str, Any] = {
         "total_ms": 10.0,
     },
     "warnings": [],
+    "degraded": False,
 }
 
 _INDEX = {

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from app.index.build import Options, build_collection
-from app.index.catalog import Catalog, NamedDirectory, ReloadError, UnknownCollectionError
+from app.index.catalog import Catalog, NamedPlace, ReloadError, UnknownCollectionError
+from app.index.collection import Collection
 from app.index.manifest import MANIFEST, TEXT_FILE, CollectionError, ModelStamp
 from app.index.sources.detect import captions_in_memory
 from tests.index.embedders import FakeEmbedder
@@ -33,11 +34,17 @@ def directories(tmp_path: Path) -> Sequence[Path]:
 @pytest.fixture
 def catalog(directories: Sequence[Path]) -> Catalog:
     one, two = directories
-    return Catalog.open([NamedDirectory("cats", one), NamedDirectory("dogs", two)])
+    return Catalog.open([NamedPlace("cats", one), NamedPlace("dogs", two)])
+
+
+def chosen(catalog: Catalog, name: str | None = None) -> Collection:
+    collection = catalog.choose(name)[1]
+    assert isinstance(collection, Collection)
+    return collection
 
 
 def first_caption(catalog: Catalog, name: str | None = None) -> str:
-    return catalog.choose(name)[1].texts(np.zeros(1, np.int64))[0]
+    return chosen(catalog, name).texts(np.zeros(1, np.int64))[0]
 
 
 def test_the_first_is_the_default(catalog: Catalog) -> None:
@@ -48,7 +55,7 @@ def test_the_first_is_the_default(catalog: Catalog) -> None:
 
 
 def test_one_alone_has_the_name_in_its_manifest(directories: Sequence[Path]) -> None:
-    catalog = Catalog.open([NamedDirectory(None, directories[0])])
+    catalog = Catalog.open([NamedPlace(None, directories[0])])
     assert list(catalog.collections) == ["cat"]
 
 
@@ -58,14 +65,14 @@ def test_an_unknown_name_is_answered_with_those_that_there_are(catalog: Catalog)
 
 
 def test_a_reload_serves_what_is_there_now(catalog: Catalog, directories: Sequence[Path]) -> None:
-    _, before = catalog.choose("dogs")
+    before = chosen(catalog, "dogs")
     build(directories[1], "fox")
     assert first_caption(catalog, "dogs") == "dog 0"
     catalog.reload(MODEL)
     assert first_caption(catalog, "dogs") == "fox 0"
     assert list(catalog.collections) == ["cats", "dogs"]
     assert before.texts(np.array([39])) == ["dog 39"]
-    assert len(before.search(before.embeddings(np.array([3])), 5)[0]) == 5
+    assert len(before.nearest(before.embeddings(np.array([3])), 5)[0]) == 5
 
 
 def damage(directory: Path) -> None:

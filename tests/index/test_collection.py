@@ -157,7 +157,7 @@ def test_a_built_collection_opens_with_what_was_put_in(small: Collection) -> Non
 
 def test_a_small_collection_is_searched_exactly(small: Collection) -> None:
     assert small.manifest.faiss.factory == "SQfp16"
-    found = small.search(QUERIES, 16)
+    found = small.nearest(QUERIES, 16)
     assert found.shape == (len(QUERIES), 16)
     assert found.dtype == np.int64
     similarities = np.take_along_axis(QUERIES @ VECTORS[:SMALL].T, found, axis=1)
@@ -167,7 +167,7 @@ def test_a_small_collection_is_searched_exactly(small: Collection) -> None:
 
 def test_a_large_collection_is_searched_nearly_exactly(large: Collection) -> None:
     assert large.manifest.faiss.factory.startswith("IVF")
-    assert recall(large.search(QUERIES, 16), exact(LARGE, 16)) >= 0.9
+    assert recall(large.nearest(QUERIES, 16), exact(LARGE, 16)) >= 0.9
 
 
 def test_nprobe_goes_with_the_query_and_not_into_the_shared_index(
@@ -188,15 +188,15 @@ def test_nprobe_goes_with_the_query_and_not_into_the_shared_index(
         return ask(*args, **options)
 
     monkeypatch.setattr(index, "search", watching)
-    large.search(QUERIES, 16)
-    large.search(QUERIES[:1], LARGE)
+    large.nearest(QUERIES, 16)
+    large.nearest(QUERIES[:1], LARGE)
     assert passed == [nprobe, lists]
     assert index.nprobe == before
 
 
 @pytest.mark.parametrize("k", [200, 3_000, LARGE, 2 * LARGE])
 def test_a_deep_search_is_not_cut_short_by_the_lists_visited(large: Collection, k: int) -> None:
-    found = large.search(QUERIES[:3], k)
+    found = large.nearest(QUERIES[:3], k)
     assert found.shape == (3, min(k, LARGE))
     assert (found >= 0).all()
     for row in found:
@@ -204,12 +204,12 @@ def test_a_deep_search_is_not_cut_short_by_the_lists_visited(large: Collection, 
 
 
 def test_asking_for_more_than_there_is_returns_everything(small: Collection) -> None:
-    found = small.search(QUERIES[:2], 10 * SMALL)
+    found = small.nearest(QUERIES[:2], 10 * SMALL)
     assert [sorted(row) for row in found.tolist()] == [list(range(SMALL))] * 2
 
 
 def test_asking_for_nothing_returns_nothing(small: Collection) -> None:
-    assert small.search(QUERIES[:2], 0).shape == (2, 0)
+    assert small.nearest(QUERIES[:2], 0).shape == (2, 0)
 
 
 @pytest.mark.parametrize(("which", "count"), [("small", SMALL), ("large", LARGE)])
@@ -480,7 +480,7 @@ def test_the_compressed_type_divides_any_dimension(dim: int) -> None:
 def test_one_caption_is_a_collection(tmp_path: Path) -> None:
     build(tmp_path / "one", 1)
     collection = Collection.open(tmp_path / "one")
-    assert collection.search(QUERIES[:2], 16).tolist() == [[0], [0]]
+    assert collection.nearest(QUERIES[:2], 16).tolist() == [[0], [0]]
 
 
 def test_a_directory_with_a_foreign_manifest_is_not_replaced(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def answers(directory: Path) -> list[str]:
     collection = Collection.open(directory)
     collection.check_model(MODEL)
     collection.check_query()
-    ids = collection.search(np.eye(16, dtype=np.float32)[:1], 8)[0]
+    ids = collection.nearest(np.eye(16, dtype=np.float32)[:1], 8)[0]
     return collection.texts(ids)
 
 

@@ -78,7 +78,7 @@ def test_an_image_finds_itself_and_gives_all_its_captions(pairs: Collection) -> 
     assert len(pairs) == sum(len(captions_of(number)) for number in range(IMAGES))
     for number in (0, 1, 2, 69, 70, 299):
         v = embed_by_hash([picture(number)], DIM)
-        ids = pairs.search(v, 1)
+        ids = pairs.nearest(v, 1)
         assert pairs.texts(ids[0]) == captions_of(number)
 
 
@@ -101,11 +101,11 @@ def test_candidates_are_found_by_image_and_ranked_by_text(pairs: Collection) -> 
 
 
 def test_short_rows_end_in_minus_one(pairs: Collection) -> None:
-    ids = pairs.search(embed_by_hash([picture(0), picture(2)], DIM), 1)
+    ids = pairs.nearest(embed_by_hash([picture(0), picture(2)], DIM), 1)
     assert ids.shape == (2, 3)
     assert (ids[0, 1:] == -1).all()
     assert (ids[1] >= 0).all()
-    assert pairs.search(embed_by_hash([picture(0)], DIM), 0).shape == (1, 0)
+    assert pairs.nearest(embed_by_hash([picture(0)], DIM), 0).shape == (1, 0)
 
 
 def test_every_distinct_caption_can_be_asked_for(pairs: Collection) -> None:
@@ -153,7 +153,7 @@ def test_any_index_type_finds_images_and_passes_verification(
     assert (pairs.manifest.faiss.k_factor is not None) == compressed
     assert ("search.npy" in pairs.manifest.files) == compressed
     assert ("search.ivfdata" in pairs.manifest.files) == ("IVF" in factory)
-    assert pairs.texts(pairs.search(embed_by_hash([picture(5)], DIM), 1)[0]) == captions_of(5)
+    assert pairs.texts(pairs.nearest(embed_by_hash([picture(5)], DIM), 1)[0]) == captions_of(5)
     verified = verify(tmp_path / "out", EMBEDDER.texts, least_recall=0.8)
     assert verified.least_cosine is not None
     assert verified.least_cosine > 0.99

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.xmore.retrieval import FloatArray, IdArray, distinct, fold, rerank, retrieve
+from app.xmore.retrieval import FloatArray, Hits, distinct, fold, rerank, retrieve
 from tests.arrays import unit
 
 
@@ -22,18 +22,12 @@ class MemoryCollection:
     def __len__(self) -> int:
         return len(self._texts)
 
-    def search(self, image_embeddings: FloatArray, count: int) -> IdArray:
-        order = np.argsort(-image_embeddings @ self._embeddings.T, axis=1, kind="stable")[:, :count]
-        order[:, self._answered :] = -1
-        return order
-
-    def texts(self, ids: IdArray) -> list[str]:
-        assert (ids >= 0).all()
-        return [self._texts[i] for i in ids]
-
-    def embeddings(self, ids: IdArray) -> FloatArray:
-        assert (ids >= 0).all()
-        return self._embeddings[ids]
+    def search(self, embeddings: FloatArray, count: int) -> list[Hits]:
+        order = np.argsort(-embeddings @ self._embeddings.T, axis=1, kind="stable")
+        return [
+            Hits(ids, [self._texts[i] for i in ids], self._embeddings[ids])
+            for ids in order[:, : min(count, self._answered)]
+        ]
 
 
 def numbered(rng: np.random.Generator, n: int) -> tuple[list[str], FloatArray]:
@@ -71,7 +65,7 @@ def test_duplicates_change_nothing_beyond_the_first(seed: int, size: int, copies
     np.testing.assert_allclose(found.similarities, plain.similarities, atol=1e-6)
 
 
-def test_missing_neighbours_are_not_taken_for_the_last_caption() -> None:
+def test_a_search_that_gives_fewer_than_there_are_is_answered_with_what_it_gives() -> None:
     rng = np.random.default_rng(0)
     texts, embeddings = numbered(rng, 10)
     found = retrieve(unit(rng, 1), MemoryCollection(texts, embeddings, answered=3), 5)[0]

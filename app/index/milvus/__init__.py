@@ -1,0 +1,1 @@
+"""Caption collections in Milvus, a server or its embedded engine: loaded, opened, searched."""
