@@ -106,7 +106,7 @@ def measure(directory: Path) -> dict[str, float]:
     times = []
     for query in queries:
         start = perf_counter()
-        collection.search(query[np.newaxis], RECALL_AT)
+        collection.nearest(query[np.newaxis], RECALL_AT)
         times.append(1000 * (perf_counter() - start))
     return {
         "opening_s": opened,

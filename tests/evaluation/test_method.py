@@ -103,7 +103,7 @@ def test_a_whole_set_of_real_photos(labelled_data: Path, tmp_path: Path, name: s
     everything = np.arange(len(collection))
     texts, t = collection.texts(everything), collection.embeddings(everything).tolist()
     searched = np.concatenate(list(collection.index.blocks()))
-    captions = collection.search(searched, 1)
+    captions = collection.nearest(searched, 1)
     entries = [
         (vector, row[row >= 0].tolist())
         for vector, row in zip(searched.tolist(), captions, strict=True)
