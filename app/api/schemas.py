@@ -154,7 +154,8 @@ class ImageResultOut(BaseModel):
         return cls(
             filename=result.filename,
             predictions=[
-                PredictionOut(
+                # Made by the hundred from what the engine computed: nothing to validate.
+                PredictionOut.model_construct(
                     label=p.label,
                     probability=p.probability,
                     image_probability=p.image_probability,

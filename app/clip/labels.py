@@ -58,7 +58,8 @@ class LabelSet:
         labels: at least one.
         templates: at least one, each with one `{}`.
         known: embeddings, (d,), of those prompts that were in the cache.
-        missing: the other prompts, each once.
+        missing: the other prompts, each once, those of like length together: a batch is as dear as
+            its longest.
         embeddings: w, (labels, d), where the whole set was in the cache.
     """
 
@@ -121,7 +122,7 @@ class LabelEncoder:
             missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
             self.hits += len(known)
             self.misses += len(missing)
-        return LabelSet(*key, known, missing)
+        return LabelSet(*key, known, sorted(missing, key=len))
 
     def encode(self, prompts: Sequence[str]) -> list[FloatArray]:
         """The embedding, (d,), of each prompt; those that have come into the cache are not redone.

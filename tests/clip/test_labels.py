@@ -54,10 +54,18 @@ def test_embeddings_follow_the_order_of_the_labels() -> None:
         np.testing.assert_allclose(w, [vector(label) for label in asked], atol=1e-6)
 
 
+def test_prompts_of_like_length_come_together() -> None:
+    labels = LabelEncoder(CountingEncoder(), 100)
+    sought = labels.look_up(["a long label", "cat", "another label", "dog"], ["{}"])
+    assert sought.missing == ["cat", "dog", "a long label", "another label"]
+    w = labels.combine(sought, labels.encode(sought.missing))
+    np.testing.assert_allclose(w, [vector(label) for label in sought.labels], atol=1e-6)
+
+
 def test_one_call_encodes_each_prompt_once() -> None:
     tower = CountingEncoder()
     LabelEncoder(tower, 100).embed(["cat", "dog"], ["a {}", "the {}"])
-    assert tower.calls == [["a cat", "the cat", "a dog", "the dog"]]
+    assert tower.calls == [["a cat", "a dog", "the cat", "the dog"]]
 
 
 def test_a_repeated_label_is_encoded_once_and_answered_twice() -> None:
