@@ -233,7 +233,8 @@ def test_the_command_builds_on_ray_what_it_builds_alone(
     alone = answered("index", "build", "captions.txt", "--out", "alone", "--name", "x")
     ray_ = ["--engine", "ray", "--ray-address", cluster, "--workers", "1"]
     said = answered("index", "build", "captions.txt", "--out", "ray", "--name", "x", *ray_)
-    assert said == alone.replace("alone", "ray")
+    # Ray tells on the same stream, at any time, what became of workers killed before.
+    assert alone.replace("alone", "ray") in said
     assert contents(tmp_path / "ray") == contents(tmp_path / "alone")
 
 
