@@ -18,6 +18,7 @@ class Asked:
     templates: Sequence[str] | None
     captions: int | None
     fusion: str | None
+    crops: bool
     top_k: int | None
     index: str | None
 

@@ -57,6 +57,12 @@ def classify(
     fusion: Annotated[
         Fusion, typer.Option(help="How the votes of image and captions become one.")
     ] = Fusion.CONFIDENCE,
+    crops: Annotated[
+        bool,
+        typer.Option(
+            "--crops", help="Let the corners of each image vote too; five times the work."
+        ),
+    ] = False,
     top_k: Annotated[
         int | None, typer.Option(min=1, help="How many labels are told; default: all.")
     ] = None,
@@ -102,6 +108,7 @@ def classify(
         templates=template,
         captions=captions,
         fusion=fusion,
+        crops=crops,
         top_k=top_k,
         index=index,
     )

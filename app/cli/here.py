@@ -49,6 +49,7 @@ def question_of(asked: Asked) -> Question:
         captions=DEFAULT_CAPTIONS if asked.captions is None else asked.captions,
         fusion=Fusion.CONFIDENCE if asked.fusion is None else Fusion(asked.fusion),
         top_k=asked.top_k,
+        crops=asked.crops,
         index=asked.index,
     )
 
@@ -82,7 +83,8 @@ def answers(
     w = engine.labels.embed(question.labels, question.templates)
     pool = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode")
     try:
-        decoded = _in_order(pool, partial(_decode, engine), paths, _AHEAD)
+        decode = partial(_decode, engine, crops=question.crops)
+        decoded = _in_order(pool, decode, paths, _AHEAD)
         first = True
         while batch := list(islice(decoded, _BATCH)):
             good = [image for image in batch if isinstance(image, DecodedImage)]
@@ -117,10 +119,10 @@ def _in_order(
         yield waiting.popleft().result()
 
 
-def _decode(engine: Engine, path: str) -> DecodedImage | BadImage:
+def _decode(engine: Engine, path: str, *, crops: bool) -> DecodedImage | BadImage:
     name = shown(path)
     try:
-        return engine.decode(ImageFile(name, Path(path).read_bytes()))
+        return engine.decode(ImageFile(name, Path(path).read_bytes()), crops=crops)
     except BadImageError as error:
         return BadImage(name, str(error.cause))
     except OSError as error:

@@ -121,6 +121,7 @@ class _Sender:
             template=asked.templates,
             captions=asked.captions,
             fusion=cast("FusionName | None", asked.fusion),
+            crops=asked.crops,
             top_k=asked.top_k,
             index=asked.index,
         )

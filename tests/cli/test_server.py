@@ -68,10 +68,16 @@ def test_a_server_gives_the_answers_of_this_process(url: str, format_: str) -> N
 def test_options_reach_the_server(url: str) -> None:
     (path,) = album(1)
     options = ("-k", "3", "--fusion", "mean", "--top-k", "2", "-t", "{}", "--index", "tiny-index")
-    (result,) = json.loads(answered("classify", path, *LABELS, *options, "--json", "--server", url))
+    asked = ("classify", path, *LABELS, *options, "--json")
+    (result,) = json.loads(answered(*asked, "--server", url))
     assert len(result["captions"]) == 3
     assert len(result["predictions"]) == 2
     assert result["modalities"]["image"]["weight"] == 0.5
+    (by_corners,) = json.loads(answered(*asked, "--crops", "--server", url))
+    assert by_corners["predictions"] != result["predictions"]
+    (here,) = json.loads(answered(*asked[:-3], "--json", "--crops"))
+    for one, other in zip(by_corners["predictions"], here["predictions"], strict=True):
+        assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
 
 
 def test_bad_images_are_named_and_the_others_are_answered(url: str) -> None:
