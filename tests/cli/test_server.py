@@ -68,7 +68,7 @@ def test_a_server_gives_the_answers_of_this_process(url: str, format_: str) -> N
 def test_options_reach_the_server(url: str) -> None:
     (path,) = album(1)
     options = ("-k", "3", "--fusion", "mean", "--top-k", "2", "-t", "{}", "--index", "tiny-index")
-    asked = ("classify", path, *LABELS, *options, "--json")
+    asked: tuple[str | Path, ...] = ("classify", path, *LABELS, *options, "--json")
     (result,) = json.loads(answered(*asked, "--server", url))
     assert len(result["captions"]) == 3
     assert len(result["predictions"]) == 2
