@@ -209,7 +209,9 @@ def _parallel_batches(engine: Engine, settings: Settings) -> int:
     """How many batches at once; a GPU, and ONNX Runtime's own threads, want one after another."""
     if engine.model.device.type != "cpu" or engine.model.engine is InferenceEngine.ONNX:
         return 1
-    return min(engine.threads, settings.parallel_batches or _MOST_PARALLEL_BATCHES)
+    if settings.parallel_batches:
+        return min(engine.threads, settings.parallel_batches)
+    return engine.threads // -(-engine.threads // _MOST_PARALLEL_BATCHES)
 
 
 def _compute_on(threads: int) -> None:

@@ -192,6 +192,18 @@ def test_a_lone_request_has_every_thread_and_several_share_them(
     assert service.close()
 
 
+@pytest.mark.parametrize(
+    ("threads", "wanted", "batches"),
+    [(1, 0, 1), (2, 0, 2), (8, 0, 8), (9, 0, 4), (12, 0, 6), (64, 0, 8), (12, 1, 1), (2, 5, 2)],
+)
+def test_batches_side_by_side_leave_few_cores_idle(
+    tiny_engine: Engine, threads: int, wanted: int, batches: int
+) -> None:
+    service = make_service(replace(tiny_engine, threads=threads), parallel_batches=wanted)
+    assert service.parallel_batches == batches
+    assert service.close()
+
+
 def test_it_works_until_it_is_closed(tiny_engine: Engine) -> None:
     service = make_service(tiny_engine)
     assert service.fault() is None

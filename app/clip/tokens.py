@@ -34,20 +34,24 @@ class Tokenizer:
         if cut.any():
             # How an end is marked is the tokenizer's own affair.
             tokens[cut] = self._tokenize([t for t, c in zip(texts, cut, strict=True) if c])
+        told = zip(texts, cut.tolist(), strict=True)
         with self._lock:
-            self._cut.update(zip(texts, cut.tolist(), strict=True))
+            self._cut.update((text, is_cut) for text, is_cut in told if self._may_exceed(text))
         return tokens
 
     def cut_off(self, texts: Sequence[str]) -> list[bool]:
         """Which texts exceed the context."""
-        # A token stands for at least one byte, and two tokens mark the ends.
-        long = [text for text in texts if len(text.encode()) > self.context - 2]
+        long = [text for text in texts if self._may_exceed(text)]
         known = self._known(long)
         fresh = [text for text in dict.fromkeys(long) if known[text] is None]
         if fresh:
             self(fresh)
             known |= self._known(fresh)
         return [bool(known.get(text)) for text in texts]
+
+    def _may_exceed(self, text: str) -> bool:
+        # A token stands for at least one byte, and two tokens mark the ends.
+        return len(text.encode()) > self.context - 2
 
     def _known(self, texts: Sequence[str]) -> dict[str, bool | None]:
         with self._lock:
