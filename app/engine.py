@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -88,9 +88,11 @@ class Question:
     crops: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One label with its probabilities; `text_probability` is None where no caption voted."""
+class Prediction(NamedTuple):
+    """One label with its probabilities; `text_probability` is None where no caption voted.
+
+    A tuple, since a thousand of them are made for a request: quicker than a dataclass.
+    """
 
     label: str
     probability: float
@@ -385,11 +387,12 @@ class Engine:
         """What of the question does not fit into the model's context."""
         prompts = [fill(template, x) for x in question.labels for template in question.templates]
         cut = self.model.cut_off(prompts)
-        per_label = len(question.templates)
+        positions = {
+            number // len(question.templates) for number, is_cut in enumerate(cut) if is_cut
+        }
         return [
             f"label {position + 1} is longer than the model reads: its end was cut off"
-            for position in range(len(question.labels))
-            if any(cut[position * per_label : (position + 1) * per_label])
+            for position in sorted(positions)
         ]
 
     def classify(self, files: Sequence[ImageFile], question: Question) -> Classification:
@@ -431,15 +434,12 @@ def _image_result(
     best = np.argsort(-fused.probabilities[row], kind="stable")[: question.top_k]
     votes = (fused.probabilities, fused.image, fused.text)
     p, p_image, p_text = (vote[row, best].tolist() for vote in votes)
+    if not len(captions):
+        p_text = [None] * len(p)
     labels = [question.labels[c] for c in best.tolist()]
     return ImageResult(
         filename=filename,
-        predictions=[
-            Prediction(*of_label)
-            for of_label in zip(
-                labels, p, p_image, p_text if len(captions) else [None] * len(p), strict=True
-            )
-        ],
+        predictions=list(map(Prediction._make, zip(labels, p, p_image, p_text, strict=True))),
         image=_modality(fused, row, IMAGE),
         text=_modality(fused, row, TEXT),
         captions=_voting(_captions(captions), fused.captions[row], question),

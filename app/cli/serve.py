@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from app import process
 from app.cli.terminal import failures_in_words, read_settings
 
 
@@ -16,6 +17,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the REST API until stopped."""
+    process.prepare()
     from app import logs
     from app.engine import Engine
     from app.main import create_app
@@ -28,6 +30,7 @@ def serve(
     worker = inference_worker(settings)
     with failures_in_words():
         (engine,) = worker.call(partial(Engine.load, settings)).result().rows
+    process.settle()
     server = Server(create_app(settings, lambda _: engine, worker), settings)
     # uvicorn exits with a number of its own; the log has said why.
     with suppress(SystemExit):
