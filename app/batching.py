@@ -200,7 +200,7 @@ class Worker:
         self._calls = Lane[Callable[[], Any], Any](lambda calls: [call() for call in calls], 1)
         self._lanes: Sequence[Lane[Any, Any]] = ()
         self._is_crowded: Callable[[], bool] = lambda: False
-        self._begin: Callable[[bool], object] = lambda _: None
+        self._begin: Callable[[], object] = lambda: None
         self._changed = Condition()
         self._closed = False
         self._busy_since: dict[int, float] = {}
@@ -212,7 +212,7 @@ class Worker:
         lanes: Sequence[Lane[Any, Any]],
         threads: int = 1,
         is_crowded: Callable[[], bool] = lambda: False,
-        begin: Callable[[bool], object] = lambda _: None,
+        begin: Callable[[], object] = lambda: None,
     ) -> None:
         """Begin to serve.
 
@@ -220,7 +220,7 @@ class Worker:
             lanes: served one batch each in turn.
             threads: most batches at once, at least one.
             is_crowded: whether several batches are worth having at once now.
-            begin: called in the thread before each batch, with whether it is crowded.
+            begin: called in the thread before each batch.
         """
         with self._changed:
             self._lanes, self._is_crowded, self._begin = lanes, is_crowded, begin
@@ -253,6 +253,11 @@ class Worker:
         """Seconds that the longest of the batches at hand has been running; 0 without any."""
         began = list(self._busy_since.values())
         return monotonic() - min(began) if began else 0.0
+
+    @property
+    def passes(self) -> int:
+        """Batches at hand."""
+        return len(self._busy_since)
 
     @property
     def is_alive(self) -> bool:
@@ -290,7 +295,7 @@ class Worker:
             return False
         self._busy_since[number] = monotonic()
         try:
-            self._begin(self._is_crowded())
+            self._begin()
             return lane.turn()
         finally:
             del self._busy_since[number]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from app.batching import Computed, Lane, Worker
+from app.clip.blocks import call_before_each_block
 from app.engine import (
     Classification,
     EncodedImages,
@@ -83,15 +84,15 @@ class Service:
         )
         self._worker = worker
         self._under_way = 0
+        self._decoding = 0
         self.parallel_batches = _parallel_batches(engine, settings)
         worker.serve(
             [self._images, self._prompts, self._texts],
             self.parallel_batches,
-            lambda: self._under_way > 1,
-            lambda crowded: _compute_on(
-                engine.threads // self.parallel_batches if crowded else engine.threads
-            ),
+            self._is_crowded,
+            self._take_share_of_cores,
         )
+        self._leave_blocks = call_before_each_block(engine.model.network, self._take_share_of_cores)
         metrics.watch_waiting("image", [self._images])
         metrics.watch_waiting("text", [self._prompts, self._texts])
 
@@ -150,8 +151,12 @@ class Service:
             _run(self._decoders, partial(self.engine.decode, file, position, crops))
             for position, file in enumerate(files)
         ]
-        with _ending_together(decoding):
-            decoded = await asyncio.gather(*decoding)
+        self._decoding += 1
+        try:
+            with _ending_together(decoding):
+                decoded = await asyncio.gather(*decoding)
+        finally:
+            self._decoding -= 1
         encoded = await self._submit(
             self._images, [view for image in decoded for view in image.views]
         )
@@ -183,10 +188,25 @@ class Service:
 
     def close(self) -> bool:
         """Finish the work that was accepted, take no more; False if the worker is stuck."""
+        self._leave_blocks()
         self._decoders.shutdown(wait=True, cancel_futures=True)
         done = self._worker.close(_CLOSE_PATIENCE_S)
         self._answerers.shutdown(wait=True, cancel_futures=True)
         return done
+
+    def _is_crowded(self) -> bool:
+        return self._under_way > 1
+
+    def _take_share_of_cores(self) -> None:
+        """Let the calling thread, one of the worker's, compute on as many cores as it may now.
+
+        Asked again before each block of a pass: one that began with every core makes room for the
+        next, since two threads that wait for each other, with a third on their cores, hardly move.
+        """
+        busy = min(self._worker.passes + self._decoding, self.parallel_batches)
+        threads = self.engine.threads // max(1, busy)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
 
     @asynccontextmanager
     async def _request(self) -> AsyncIterator[None]:

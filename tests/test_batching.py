@@ -207,8 +207,8 @@ def test_where_it_is_crowded_batches_are_computed_side_by_side(doubling: Doublin
 def test_a_quiet_service_is_served_by_the_first_thread_alone(doubling: Doubling) -> None:
     lane = Lane(doubling, 1)
     worker = Worker("worker")
-    told: list[bool] = []
-    worker.serve([lane], 2, is_crowded=lambda: False, begin=told.append)
+    begun: list[int] = []
+    worker.serve([lane], 2, is_crowded=lambda: False, begin=lambda: begun.append(worker.passes))
     doubling.hold()
     futures = [worker.submit(lane, [1]), worker.submit(lane, [2])]
     assert doubling.begun.wait(10)
@@ -216,7 +216,7 @@ def test_a_quiet_service_is_served_by_the_first_thread_alone(doubling: Doubling)
     assert not doubling.begun.wait(0.05)
     doubling.go_on.set()
     assert [future.result(10).rows for future in futures] == [[2], [4]]
-    assert told == [False, False]
+    assert begun == [1, 1]
     assert worker.close(10)
 
 

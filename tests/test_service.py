@@ -170,24 +170,27 @@ def test_a_lone_request_has_every_thread_and_several_share_them(
     monkeypatch: pytest.MonkeyPatch, tiny_engine: Engine
 ) -> None:
     threads: list[int] = []
-    together = Barrier(2)
+    together = Barrier(1)
     encode = ClipModel.encode_images
 
     def look(model: ClipModel, pixels: Sequence[Tensor]) -> Any:
+        # Only batches side by side get past it.
+        together.wait(10)
+        rows = encode(model, pixels)
         threads.append(torch.get_num_threads())
-        if len(threads) > 1:
-            # Only batches side by side get past it.
-            together.wait(10)
-        return encode(model, pixels)
+        together.wait(10)
+        return rows
 
     monkeypatch.setattr(ClipModel, "encode_images", look)
     service = make_service(replace(tiny_engine, threads=4), parallel_batches=2, batch_size=1)
 
-    async def ask() -> None:
-        await service.classify([GOOD], QUESTION)
-        await asyncio.gather(*(service.classify([GOOD], QUESTION) for _ in range(2)))
+    async def ask(requests: int) -> None:
+        nonlocal together
+        together = Barrier(requests)
+        await asyncio.gather(*(service.classify([GOOD], QUESTION) for _ in range(requests)))
 
-    asyncio.run(ask())
+    asyncio.run(ask(1))
+    asyncio.run(ask(2))
     assert threads == [4, 2, 2]
     assert service.close()
 

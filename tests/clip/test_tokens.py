@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import open_clip
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +36,17 @@ def test_what_is_cut_off_is_told_whether_it_was_read_before_or_not(
     if before:
         tokenizer(asked)
     assert tokenizer.cut_off(asked) == [is_cut(text) for text in asked]
+
+
+def test_words_are_not_kept_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.clip.tokens._REMEMBERED_WORDS", 50)
+    tokenize = open_clip.SimpleTokenizer(context_length=CONTEXT)
+    tokenizer = Tokenizer(tokenize)
+    asked = [f"word{number} <start_of_text>" for number in range(0, 3000, 7)]
+    for first in range(0, len(asked), 20):
+        some = asked[first : first + 20]
+        assert torch.equal(tokenizer(some), TOKENIZE(some))
+    assert len(tokenize.cache) <= 50 + 1
 
 
 def test_what_was_read_is_not_read_again(tiny_model_dir: Path) -> None:
