@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from threading import Condition, Lock, Thread
+from threading import Condition, Lock, Thread, current_thread
 from time import monotonic, perf_counter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 Item = TypeVar("Item")
 Row = TypeVar("Row")
@@ -56,6 +56,10 @@ class _Order(Generic[Item, Row]):
     def fail(self, error: BaseException) -> None:
         if self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
+
+
+Batch: TypeAlias = list[tuple[_Order[Item, Row], int]]
+"""Orders, and how many of each one's next items."""
 
 
 class Lane(Generic[Item, Row]):
@@ -108,32 +112,32 @@ class Lane(Generic[Item, Row]):
             self._orders.append(order)
         return order.future
 
-    def turn(self) -> bool:
-        """Compute one batch; False where nothing waited.
-
-        A batch that fails is computed again for each request alone, so that a failure is that of
-        the request whose items bring it about. Several threads may take turns at once: an order is
-        never in two batches.
-        """
+    def take(self) -> Batch[Item, Row]:
+        """What is to be computed next, and now is nobody else's; empty where nothing waits."""
         with self._lock:
             self._forget_done()
-            shares = self._shares()
-            for order, _ in shares:
+            batch = self._shares()
+            for order, _ in batch:
                 order.in_batch = True
-        if not shares:
-            return False
+        return batch
+
+    def compute(self, batch: Batch[Item, Row]) -> None:
+        """Compute a batch that was taken.
+
+        One that fails is computed again for each request alone, so that a failure is that of the
+        request whose items bring it about.
+        """
         try:
-            self._run(shares)
+            self._run(batch)
         except BaseException as error:  # noqa: BLE001 - raised again where the future is awaited
-            if len(shares) == 1:
-                shares[0][0].fail(error)
+            if len(batch) == 1:
+                batch[0][0].fail(error)
             else:
-                self._run_each_alone(shares)
+                self._run_each_alone(batch)
         with self._lock:
-            for order, _ in shares:
+            for order, _ in batch:
                 order.in_batch = False
             self._forget_done()
-        return True
 
     def _free(self) -> list[_Order[Item, Row]]:
         """The orders that no batch holds, oldest first."""
@@ -143,7 +147,7 @@ class Lane(Generic[Item, Row]):
         """Let go of the orders that are answered or whose request has gone."""
         self._orders = deque(order for order in self._orders if not order.future.done())
 
-    def _shares(self) -> list[tuple[_Order[Item, Row], int]]:
+    def _shares(self) -> Batch[Item, Row]:
         """Who gets how many of the next batch's places.
 
         The oldest share them equally; what one does not need, the others get. So a long order
@@ -158,22 +162,22 @@ class Lane(Generic[Item, Row]):
             room -= count
         return shares
 
-    def _run(self, shares: Sequence[tuple[_Order[Item, Row], int]]) -> None:
-        items = [item for order, count in shares for item in order.next_items(count)]
+    def _run(self, batch: Batch[Item, Row]) -> None:
+        items = [item for order, count in batch for item in order.next_items(count)]
         start = perf_counter()
         rows = self._compute(items)
         seconds = perf_counter() - start
         self._observe(len(items))
         first = 0
-        for order, count in shares:
+        for order, count in batch:
             order.add(rows[first : first + count], seconds)
             first += count
 
-    def _run_each_alone(self, shares: Sequence[tuple[_Order[Item, Row], int]]) -> None:
-        for order, count in shares:
+    def _run_each_alone(self, batch: Batch[Item, Row]) -> None:
+        for order, count in batch:
             try:
                 self._run([(order, count)])
-            except BaseException as error:  # noqa: BLE001 - as in `turn`
+            except BaseException as error:  # noqa: BLE001 - as in `compute`
                 order.fail(error)
 
 
@@ -181,8 +185,8 @@ class Worker:
     """Threads that take turns between lanes.
 
     The first thread alone serves a quiet service, where each batch can have every core. The others
-    come in where it is crowded: batches side by side, each on a core of its own, wait less for each
-    other than the cores that share a batch do.
+    come in where it is crowded and the first is busy: batches side by side, each on a core of its
+    own, wait less for each other than the cores that share a batch do.
 
     Unlike an executor of the standard library it gathers batches, it says how long the ones at hand
     have been running, and one that never ends does not keep the process from ending.
@@ -260,6 +264,11 @@ class Worker:
         return len(self._busy_since)
 
     @property
+    def is_first_thread(self) -> bool:
+        """Whether it is the first thread that asks."""
+        return current_thread() is self._threads[0]
+
+    @property
     def is_alive(self) -> bool:
         """Whether all threads are there to take work."""
         return all(thread.is_alive() for thread in self._threads) and not self._closed
@@ -293,18 +302,28 @@ class Worker:
     def _turn(self, number: int, lane: Lane[Any, Any]) -> bool:
         if lane.is_idle or not self._may_work(number):
             return False
+        batch = lane.take()
+        if not batch:
+            return False
         self._busy_since[number] = monotonic()
         try:
+            if not lane.is_idle:
+                self._wake_the_others()
             self._begin()
-            return lane.turn()
+            lane.compute(batch)
+            return True
         finally:
             del self._busy_since[number]
+
+    def _wake_the_others(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def _lanes_of(self, number: int) -> Sequence[Lane[Any, Any]]:
         return self._lanes if number else (self._calls, *self._lanes)
 
     def _may_work(self, number: int) -> bool:
-        return number == 0 or self._is_crowded()
+        return number == 0 or (0 in self._busy_since and self._is_crowded())
 
     def _await_work(self, number: int) -> bool:
         """Sleep until something waits for this thread; False once nothing ever will."""

@@ -202,9 +202,13 @@ class Service:
 
         Asked again before each block of a pass: one that began with every core makes room for the
         next, since two threads that wait for each other, with a third on their cores, hardly move.
+        Only the worker's first thread ever has more than its part. Each thread that computes has
+        OpenMP threads of its own, and all sleep at every step once there are too many of them.
         """
-        busy = min(self._worker.passes + self._decoding, self.parallel_batches)
-        threads = self.engine.threads // max(1, busy)
+        threads = part = self.engine.threads // self.parallel_batches
+        if self._worker.is_first_thread:
+            busy = min(self._worker.passes + self._decoding, self.parallel_batches)
+            threads = self.engine.threads - max(0, busy - 1) * part
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
 

@@ -52,6 +52,14 @@ def crowded(threads: int, *lanes: Lane[Any, Any]) -> Worker:
     return worker
 
 
+def turn(lane: Lane[int, int]) -> bool:
+    """One batch; False where nothing waits."""
+    batch = lane.take()
+    if batch:
+        lane.compute(batch)
+    return bool(batch)
+
+
 @given(
     orders=st.lists(st.lists(st.integers(20, 99), max_size=40), max_size=12),
     limit=st.integers(1, 16),
@@ -63,7 +71,7 @@ def test_every_order_gets_its_own_rows_whatever_the_batches(
     sizes: list[int] = []
     lane = Lane(doubling, limit, sizes.append)
     futures = [lane.put(order) for order in orders]
-    while lane.turn():
+    while turn(lane):
         pass
     assert [future.result().rows for future in futures] == [[2 * i for i in o] for o in orders]
     assert sizes == [len(batch) for batch in doubling.batches]
@@ -77,9 +85,9 @@ def test_every_order_gets_its_own_rows_whatever_the_batches(
 def test_a_long_order_shares_each_batch_with_short_ones(doubling: Doubling) -> None:
     lane = Lane(doubling, 8)
     long = lane.put(list(range(100, 140)))
-    lane.turn()
+    turn(lane)
     short = [lane.put([1]), lane.put([2, 3])]
-    lane.turn()
+    turn(lane)
     assert [future.result().rows for future in short] == [[2], [4, 6]]
     assert len(doubling.batches[1]) == 8
     assert not long.done()
@@ -89,7 +97,7 @@ def test_a_long_order_shares_each_batch_with_short_ones(doubling: Doubling) -> N
 def test_seconds_are_those_of_the_passes_it_had_a_part_in(doubling: Doubling) -> None:
     lane = Lane(doubling, 2)
     long, short = lane.put([1, 2, 3, 4, 5]), lane.put([6])
-    while lane.turn():
+    while turn(lane):
         pass
     assert long.result().seconds > short.result().seconds > 0
 
@@ -153,12 +161,12 @@ def test_an_order_whose_client_has_gone_costs_nothing(doubling: Doubling) -> Non
 def test_a_failure_is_that_of_the_order_that_brings_it_about(doubling: Doubling) -> None:
     lane = Lane(doubling, 8)
     good, bad, also_good = lane.put([1, 2]), lane.put([3, 13]), lane.put([4])
-    assert lane.turn()
+    assert turn(lane)
     assert good.result().rows == [2, 4]
     assert also_good.result().rows == [8]
     with pytest.raises(ValueError, match="unlucky"):
         bad.result()
-    assert not lane.turn()
+    assert not lane.take()
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), SystemExit(1), KeyboardInterrupt()])
@@ -234,7 +242,7 @@ def test_no_order_is_in_two_batches_at_once(doubling: Doubling) -> None:
 def test_nothing_asked_is_answered_at_once(doubling: Doubling) -> None:
     lane = Lane(doubling, 7)
     assert lane.put([]).result(0).rows == []
-    assert not lane.turn()
+    assert not lane.take()
 
 
 def test_a_closed_worker_finishes_what_it_has_and_takes_no_more(doubling: Doubling) -> None:
