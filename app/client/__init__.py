@@ -37,6 +37,7 @@ from app.client.results import (
     Model,
     Prediction,
     Timings,
+    VotingCaption,
 )
 
 __all__ = [
@@ -65,5 +66,6 @@ __all__ = [
     "UnauthorizedError",
     "UnavailableError",
     "UnexpectedAnswerError",
+    "VotingCaption",
     "XmoreError",
 ]

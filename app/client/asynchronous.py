@@ -61,6 +61,7 @@ class AsyncClient:
         crops: bool | None = None,
         top_k: int | None = None,
         index: str | None = None,
+        votes: bool | None = None,
     ) -> Classification:
         """Classify one image, or a list of images in one request; see `Client.classify`.
 
@@ -80,6 +81,7 @@ class AsyncClient:
                 crops=crops,
                 top_k=top_k,
                 index=index,
+                votes=votes,
             )
         )
 

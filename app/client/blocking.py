@@ -73,6 +73,7 @@ class Client:
         crops: bool | None = None,
         top_k: int | None = None,
         index: str | None = None,
+        votes: bool | None = None,
     ) -> Classification:
         """Classify one image, or a list of images in one request.
 
@@ -88,6 +89,7 @@ class Client:
             crops: whether the corners of each image vote with it.
             top_k: how many predictions are returned for each image.
             index: the caption collection, by its name in `info().indexes`.
+            votes: whether each caption tells what it says on each label, as a `VotingCaption`.
 
         Raises:
             BadImageError: an image cannot be read; nothing was asked.
@@ -105,6 +107,7 @@ class Client:
                 crops=crops,
                 top_k=top_k,
                 index=index,
+                votes=votes,
             )
         )
 

@@ -72,6 +72,7 @@ def classify_call(
     crops: bool | None,
     top_k: int | None,
     index: str | None,
+    votes: bool | None,
 ) -> Call[Classification]:
     """`POST /v1/classify`; what is None is left to the service's default."""
     if isinstance(labels, str):
@@ -88,6 +89,7 @@ def classify_call(
         "crops": crops,
         "top_k": top_k,
         "index": index,
+        "votes": votes,
     }
     return Call("POST", "v1/classify", _CLASSIFICATION, _given(fields), images)
 

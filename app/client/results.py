@@ -59,6 +59,13 @@ class Caption:
 
 
 @dataclass(frozen=True, slots=True)
+class VotingCaption(Caption):
+    """A caption that voted, with what it alone says: a probability a label."""
+
+    votes: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class ImageResult:
     """The answer for one image.
 
@@ -66,13 +73,13 @@ class ImageResult:
         filename: the image's name, as it was sent.
         predictions: best first, cut at `top_k`.
         modalities: weight and confidence of image and captions.
-        captions: those that voted, best first.
+        captions: those that voted, best first; `VotingCaption`s where `votes` were asked for.
     """
 
     filename: str
     predictions: tuple[Prediction, ...]
     modalities: Modalities
-    captions: tuple[Caption, ...]
+    captions: tuple[VotingCaption | Caption, ...]
 
     @property
     def best(self) -> Prediction:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, SecretStr
 
 from app import client as clients
 from app.api import schemas
-from app.client import AsyncClient, Client
+from app.client import AsyncClient, Client, VotingCaption
 from app.client.calls import FusionName, NormalizationName
 from app.engine import Engine, ServingNormalization
 from app.main import create_app
@@ -107,6 +107,15 @@ def test_every_option_reaches_the_server(client: Client, photo: Path) -> None:
         assert len(result.captions) == 3
         assert result.modalities.image.weight == 0.5
     assert client.classify(photo, LABELS, captions=0)[0].best.text_probability is None
+
+
+def test_captions_tell_their_votes_where_they_were_asked_for(client: Client, photo: Path) -> None:
+    for caption in client.classify(photo, LABELS, votes=True)[0].captions:
+        assert isinstance(caption, VotingCaption)
+        assert set(caption.votes) == set(LABELS)
+        assert sum(caption.votes.values()) == pytest.approx(1)
+    (result,) = client.classify(photo, LABELS)
+    assert not any(isinstance(caption, VotingCaption) for caption in result.captions)
 
 
 def test_one_template_may_be_given_as_it_is(client: Client, url: str, photo: Path) -> None:
@@ -246,6 +255,7 @@ SAME: dict[type[Any], type[Any]] = {
     clients.Modality: schemas.ModalityOut,
     clients.Modalities: schemas.ModalitiesOut,
     clients.Caption: schemas.CaptionOut,
+    clients.VotingCaption: schemas.VotingCaptionOut,
     clients.ImageResult: schemas.ImageResultOut,
     clients.Timings: schemas.TimingsOut,
     clients.Classification: schemas.ClassificationOut,
