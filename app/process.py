@@ -20,8 +20,8 @@ _M_ARENA_MAX = -8
 
 _ARENA_VARIABLES = ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES")
 _SPIN_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
-_SPINS = 20_000
-"""Half a millisecond: longer than from one operator to the next, shorter than between requests."""
+_SPINS = 10_000
+"""A quarter of a millisecond, longer than from one operator to the next."""
 
 
 def prepare() -> None:

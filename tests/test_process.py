@@ -79,7 +79,7 @@ SPINS = 'import os; process.prepare(); print(os.environ.get("GOMP_SPINCOUNT"))'
 @pytest.mark.parametrize(
     ("environment", "spins"),
     [
-        ({"GOMP_SPINCOUNT": "", "OMP_WAIT_POLICY": ""}, "20000"),
+        ({"GOMP_SPINCOUNT": "", "OMP_WAIT_POLICY": ""}, "10000"),
         ({"GOMP_SPINCOUNT": "7", "OMP_WAIT_POLICY": ""}, "7"),
         ({"GOMP_SPINCOUNT": "", "OMP_WAIT_POLICY": "active"}, ""),
     ],

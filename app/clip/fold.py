@@ -25,11 +25,21 @@ def fold_batch_norm(tower: nn.Module, example: torch.Tensor) -> nn.Module:
         return tower
     folded = copy.deepcopy(tower)
     _fold_children(folded)
+    return folded if answers_alike(tower, folded, example) else tower
+
+
+def answers_alike(tower: nn.Module, other: nn.Module, example: torch.Tensor) -> bool:
+    """Whether two image towers give the same features, up to a thousandth of the largest.
+
+    Args:
+        tower: whose answer counts.
+        other: the one that is to replace it.
+        example: one preprocessed image, (1, 3, H, W).
+    """
     with torch.inference_mode():
-        expected, actual = tower(example), folded(example)
-    scale = expected.abs().max()
-    agrees = torch.isfinite(actual).all() and (expected - actual).abs().max() <= _TOLERANCE * scale
-    return folded if agrees else tower
+        expected, actual = tower(example), other(example)
+    far = (expected - actual).abs().max() > _TOLERANCE * expected.abs().max()
+    return bool(torch.isfinite(actual).all() and not far)
 
 
 def _fold_children(module: nn.Module) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from app.clip.fold import fold_batch_norm
+from app.clip.padding import turn_same_padding
 from app.clip.precision import choose_device, choose_dtype
 from app.clip.preprocess import Preprocess, as_open_clip
 from app.clip.tokens import Tokenizer
@@ -158,6 +159,8 @@ def load_model(
     height, width = (size, size) if isinstance(size, int) else size
     network.visual.to(memory_format=torch.channels_last)
     network.visual = fold_batch_norm(network.visual, _noise(3, height, width))
+    if not onnx_cache:
+        network.visual = turn_same_padding(network.visual, _noise(3, height, width))
     network.to(place, dtype)
     encode_image, encode_text = network.encode_image, trimmed_encode_text(network)
     if onnx_cache:
