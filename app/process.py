@@ -31,7 +31,20 @@ def prepare() -> None:
     """
     _share_one_arena()
     _spin_briefly()
-    _import_open_clip()
+    import_open_clip()
+
+
+def import_open_clip() -> None:
+    """Import open_clip without torch's compiler, 140 MB that nothing here ever calls.
+
+    torchvision looks it up for one operator, and timm marks functions that it is not to compile;
+    both do so while they are imported. Whoever calls the compiler later on imports it as usual.
+    """
+    try:
+        with _compiler_stood_in_for():
+            importlib.import_module("open_clip")
+    except _CompilerNeededError:
+        importlib.import_module("open_clip")
 
 
 def settle() -> None:
@@ -76,19 +89,6 @@ def _allocator(function: str) -> Any | None:
     if sys.platform != "linux":
         return None
     return getattr(ctypes.CDLL(None), function, None)
-
-
-def _import_open_clip() -> None:
-    """Import open_clip without torch's compiler, 140 MB that nothing here ever calls.
-
-    torchvision looks it up for one operator, and timm marks functions that it is not to compile;
-    both do so while they are imported. Whoever calls the compiler later on imports it as usual.
-    """
-    try:
-        with _compiler_stood_in_for():
-            importlib.import_module("open_clip")
-    except _CompilerNeededError:
-        importlib.import_module("open_clip")
 
 
 class _CompilerNeededError(Exception):

@@ -17,6 +17,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from app import process
 from app.cli import terminal
 from app.cli.asked import Answer, Asked, BadImage
 from app.cli.completion import architectures, tags
@@ -130,6 +131,7 @@ def classify(
 
 
 def _here(asked: Asked, paths: list[str], model: str | None, pretrained: str | None) -> Source:
+    process.import_open_clip()
     from app.api.parsing import check_labels, check_templates
     from app.api.problems import Problem
     from app.cli import here
