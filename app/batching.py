@@ -307,15 +307,17 @@ class Worker:
             return False
         self._busy_since[number] = monotonic()
         try:
-            if not lane.is_idle:
-                self._wake_the_others()
+            self._call_the_others()
             self._begin()
             lane.compute(batch)
             return True
         finally:
             del self._busy_since[number]
 
-    def _wake_the_others(self) -> None:
+    def _call_the_others(self) -> None:
+        """Have them look again where something is left: they may work once the first is busy."""
+        if all(lane.is_idle for lane in self._lanes):
+            return
         with self._changed:
             self._changed.notify_all()
 

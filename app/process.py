@@ -35,7 +35,7 @@ def prepare() -> None:
 
 
 def import_open_clip() -> None:
-    """Import open_clip without torch's compiler, 140 MB that nothing here ever calls.
+    """Import open_clip without torch's compiler, 140 MB that serving with torch never calls.
 
     torchvision looks it up for one operator, and timm marks functions that it is not to compile;
     both do so while they are imported. Whoever calls the compiler later on imports it as usual.

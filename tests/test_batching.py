@@ -212,6 +212,26 @@ def test_where_it_is_crowded_batches_are_computed_side_by_side(doubling: Doublin
     assert lane.is_idle
 
 
+def test_what_waits_in_another_lane_is_begun_once_the_first_thread_is_busy(
+    doubling: Doubling,
+) -> None:
+    held, other = Lane(doubling, 1), Lane[int, int](lambda items: items, 1)
+    worker = Worker("worker")
+    is_crowded, go_on = False, Event()
+    worker.serve([held, other], 2, is_crowded=lambda: is_crowded)
+    doubling.hold()
+    called = worker.call(lambda: go_on.wait(10))
+    futures = [worker.submit(held, [1]), worker.submit(other, [2])]
+    is_crowded = True
+    go_on.set()
+    assert called.result(10).rows == [True]
+    assert futures[1].result(10).rows == [2]
+    assert not futures[0].done()
+    doubling.go_on.set()
+    assert futures[0].result(10).rows == [2]
+    assert worker.close(10)
+
+
 def test_a_quiet_service_is_served_by_the_first_thread_alone(doubling: Doubling) -> None:
     lane = Lane(doubling, 1)
     worker = Worker("worker")

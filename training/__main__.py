@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("step", choices=[*steps, "all"])
     parser.add_argument("--data", type=Path, required=True, help="folder with pairs/, text/, eval/")
     parser.add_argument("--wordnet", type=Path, required=True, help="WordNet 3.1's dict folder")
-    parser.add_argument("--work", type=Path, default=Path("training/work"))
+    parser.add_argument("--work", type=Path, default=Path("training/scratch"))
     arguments = parser.parse_args()
     run = Run(Places(arguments.data, arguments.wordnet, arguments.work))
     for name, step in steps.items():

@@ -158,9 +158,10 @@ def load_model(
     size = network.visual.image_size
     height, width = (size, size) if isinstance(size, int) else size
     network.visual.to(memory_format=torch.channels_last)
-    network.visual = fold_batch_norm(network.visual, _noise(3, height, width))
+    example = _noise(3, height, width)
+    network.visual = fold_batch_norm(network.visual, example)
     if not onnx_cache:
-        network.visual = turn_same_padding(network.visual, _noise(3, height, width))
+        network.visual = turn_same_padding(network.visual, example)
     network.to(place, dtype)
     encode_image, encode_text = network.encode_image, trimmed_encode_text(network)
     if onnx_cache:
