@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from math import inf
 from threading import Condition, Lock, Thread, current_thread
 from time import monotonic, perf_counter
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -15,6 +16,12 @@ from typing import Any, Generic, TypeAlias, TypeVar
 Item = TypeVar("Item")
 Row = TypeVar("Row")
 T = TypeVar("T")
+
+REST_AFTER_S = 5.0
+"""How long the first thread of a worker has nothing to do before it rests."""
+
+_LATEST_SHARE = 0.25
+"""How much the latest batch counts in what an item takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,7 @@ class Lane(Generic[Item, Row]):
         compute: Callable[[Sequence[Item]], Sequence[Row]],
         limit: int,
         observe: Callable[[int], None] = lambda _: None,
+        longest_s: float = inf,
     ) -> None:
         """Make a lane.
 
@@ -77,10 +85,14 @@ class Lane(Generic[Item, Row]):
             compute: a batch of items to as many rows.
             limit: most items in a batch.
             observe: told the size of each batch.
+            longest_s: how long a batch may take, by what the last ones took, while little waits. A
+                thread that takes more of it may work long while another runs dry.
         """
         self._compute = compute
         self._limit = limit
         self._observe = observe
+        self._longest_s = longest_s
+        self._item_s = 0.0
         self._lock = Lock()
         self._orders: deque[_Order[Item, Row]] = deque()
 
@@ -100,7 +112,7 @@ class Lane(Generic[Item, Row]):
     def is_full(self) -> bool:
         """Whether a batch could not become larger by waiting."""
         with self._lock:
-            return sum(order.left for order in self._free()) >= self._limit
+            return self._free_items() >= self._limit
 
     def put(self, items: Sequence[Item]) -> Future[Computed[Row]]:
         """Let items wait for their batch; cancelling the future takes them out."""
@@ -112,11 +124,15 @@ class Lane(Generic[Item, Row]):
             self._orders.append(order)
         return order.future
 
-    def take(self) -> Batch[Item, Row]:
-        """What is to be computed next, and now is nobody else's; empty where nothing waits."""
+    def take(self, threads: int = 1) -> Batch[Item, Row]:
+        """What is to be computed next, and now is nobody else's; empty where nothing waits.
+
+        Args:
+            threads: that take from this lane.
+        """
         with self._lock:
             self._forget_done()
-            batch = self._shares()
+            batch = self._shares(self._room(threads))
             for order, _ in batch:
                 order.in_batch = True
         return batch
@@ -139,6 +155,19 @@ class Lane(Generic[Item, Row]):
                 order.in_batch = False
             self._forget_done()
 
+    def _room(self, threads: int) -> int:
+        """How many items the next batch may have.
+
+        As many as can be computed in time; or half of this thread's share of what waits, where
+        that is more: what waits long anyway is computed faster in large batches.
+        """
+        fitting = self._longest_s / self._item_s if self._item_s else inf
+        share = self._free_items() // (2 * threads)
+        return int(min(self._limit, max(fitting, share, 1)))
+
+    def _free_items(self) -> int:
+        return sum(order.left for order in self._free())
+
     def _free(self) -> list[_Order[Item, Row]]:
         """The orders that no batch holds, oldest first."""
         return [order for order in self._orders if not order.in_batch]
@@ -147,15 +176,14 @@ class Lane(Generic[Item, Row]):
         """Let go of the orders that are answered or whose request has gone."""
         self._orders = deque(order for order in self._orders if not order.future.done())
 
-    def _shares(self) -> Batch[Item, Row]:
-        """Who gets how many of the next batch's places.
+    def _shares(self, room: int) -> Batch[Item, Row]:
+        """Who gets how many of the next batch's `room` places.
 
         The oldest share them equally; what one does not need, the others get. So a long order
         neither holds up short ones nor is held up by them.
         """
-        oldest = sorted(self._free()[: self._limit], key=lambda order: order.left)
+        oldest = sorted(self._free()[:room], key=lambda order: order.left)
         shares = []
-        room = self._limit
         for position, order in enumerate(oldest):
             count = min(order.left, room // (len(oldest) - position))
             shares.append((order, count))
@@ -167,11 +195,16 @@ class Lane(Generic[Item, Row]):
         start = perf_counter()
         rows = self._compute(items)
         seconds = perf_counter() - start
+        self._note_pace(seconds / len(items))
         self._observe(len(items))
         first = 0
         for order, count in batch:
             order.add(rows[first : first + count], seconds)
             first += count
+
+    def _note_pace(self, item_s: float) -> None:
+        before = self._item_s or item_s
+        self._item_s = before + _LATEST_SHARE * (item_s - before)
 
     def _run_each_alone(self, batch: Batch[Item, Row]) -> None:
         for order, count in batch:
@@ -205,7 +238,9 @@ class Worker:
         self._lanes: Sequence[Lane[Any, Any]] = ()
         self._is_crowded: Callable[[], bool] = lambda: False
         self._begin: Callable[[], object] = lambda: None
-        self._changed = Condition()
+        self._rest: Callable[[], object] = lambda: None
+        self._lock = Lock()
+        self._for_first, self._for_others = Condition(self._lock), Condition(self._lock)
         self._closed = False
         self._busy_since: dict[int, float] = {}
         self._threads: list[Thread] = []
@@ -217,6 +252,7 @@ class Worker:
         threads: int = 1,
         is_crowded: Callable[[], bool] = lambda: False,
         begin: Callable[[], object] = lambda: None,
+        rest: Callable[[], object] = lambda: None,
     ) -> None:
         """Begin to serve.
 
@@ -225,9 +261,11 @@ class Worker:
             threads: most batches at once, at least one.
             is_crowded: whether several batches are worth having at once now.
             begin: called in the thread before each batch.
+            rest: called in the first thread once it has had nothing to do for a while.
         """
-        with self._changed:
-            self._lanes, self._is_crowded, self._begin = lanes, is_crowded, begin
+        with self._lock:
+            self._lanes, self._is_crowded = lanes, is_crowded
+            self._begin, self._rest = begin, rest
         while len(self._threads) < threads:
             self._start_thread()
 
@@ -245,11 +283,14 @@ class Worker:
         Raises:
             RuntimeError: the worker was closed.
         """
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise RuntimeError("the worker is closed")
             future = lane.put(items)
-            self._changed.notify_all()
+            if items:
+                self._for_first.notify()
+            if items and 0 in self._busy_since:
+                self._for_others.notify()
         return future
 
     @property
@@ -275,9 +316,10 @@ class Worker:
 
     def close(self, patience_s: float) -> bool:
         """Take no more work, finish what waits; False if that takes longer than `patience_s`."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._for_first.notify_all()
+            self._for_others.notify_all()
         end = monotonic() + patience_s
         for thread in self._threads:
             thread.join(max(0.0, end - monotonic()))
@@ -302,24 +344,24 @@ class Worker:
     def _turn(self, number: int, lane: Lane[Any, Any]) -> bool:
         if lane.is_idle or not self._may_work(number):
             return False
-        batch = lane.take()
+        batch = lane.take(len(self._threads))
         if not batch:
             return False
         self._busy_since[number] = monotonic()
         try:
-            self._call_the_others()
+            self._call_another()
             self._begin()
             lane.compute(batch)
             return True
         finally:
             del self._busy_since[number]
 
-    def _call_the_others(self) -> None:
-        """Have them look again where something is left: they may work once the first is busy."""
+    def _call_another(self) -> None:
+        """Have one look again where something is left: they may work once the first is busy."""
         if all(lane.is_idle for lane in self._lanes):
             return
-        with self._changed:
-            self._changed.notify_all()
+        with self._lock:
+            self._for_others.notify()
 
     def _lanes_of(self, number: int) -> Sequence[Lane[Any, Any]]:
         return self._lanes if number else (self._calls, *self._lanes)
@@ -329,11 +371,18 @@ class Worker:
 
     def _await_work(self, number: int) -> bool:
         """Sleep until something waits for this thread; False once nothing ever will."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._has_work(number))
+        changed = self._for_others if number else self._for_first
+        if not number and not self._is_wanted_within(REST_AFTER_S):
+            self._rest()
+        with self._lock:
+            changed.wait_for(lambda: self._closed or self._has_work(number))
             if self._wait_s and not self._closed:
-                self._changed.wait_for(lambda: self._need_not_wait(number), self._wait_s)
+                changed.wait_for(lambda: self._need_not_wait(number), self._wait_s)
             return not self._closed or self._has_work(number)
+
+    def _is_wanted_within(self, seconds: float) -> bool:
+        with self._lock:
+            return self._for_first.wait_for(lambda: self._closed or self._has_work(0), seconds)
 
     def _has_work(self, number: int) -> bool:
         return self._may_work(number) and not all(lane.is_idle for lane in self._lanes_of(number))

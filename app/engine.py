@@ -1,8 +1,9 @@
 """The whole way from images and labels to an answer: the only place that knows every piece."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from time import perf_counter
 from typing import Literal, NamedTuple, Self
 
@@ -38,6 +39,9 @@ FloatArray = npt.NDArray[np.float32]
 
 DEFAULT_CAPTIONS = 16
 MAX_CAPTIONS = 64
+
+_LABEL_SETS = 64
+"""Of so many it is kept which labels are too long; a thousand labels take half a millisecond."""
 
 ServingNormalization = Literal[Normalization.REQUEST, Normalization.BATCH]
 """What a request may ask for; its answer must not depend on requests before it."""
@@ -254,6 +258,14 @@ class Engine:
     verify_index: bool
     index_away: IndexAway
     threads: int
+    _cut_labels: Callable[[tuple[str, ...], tuple[str, ...]], list[int]] = field(
+        init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        """Remember which labels are too long."""
+        remembered = lru_cache(_LABEL_SETS)(partial(_cut_labels, self.model))
+        object.__setattr__(self, "_cut_labels", remembered)
 
     @classmethod
     def load(cls, settings: Settings) -> Self:
@@ -385,14 +397,10 @@ class Engine:
 
     def _warnings(self, question: Question) -> list[str]:
         """What of the question does not fit into the model's context."""
-        prompts = [fill(template, x) for x in question.labels for template in question.templates]
-        cut = self.model.cut_off(prompts)
-        positions = {
-            number // len(question.templates) for number, is_cut in enumerate(cut) if is_cut
-        }
+        cut = self._cut_labels(tuple(question.labels), tuple(question.templates))
         return [
             f"label {position + 1} is longer than the model reads: its end was cut off"
-            for position in sorted(positions)
+            for position in cut
         ]
 
     def classify(self, files: Sequence[ImageFile], question: Question) -> Classification:
@@ -412,6 +420,13 @@ class Engine:
             rows = self.model.encode_images([view for image in images for view in image.views])
             w = self.labels.embed(question.labels, question.templates)
         return self.answer(EncodedImages.of(images, list(rows), timings), w, question, chosen)
+
+
+def _cut_labels(model: ClipModel, labels: tuple[str, ...], templates: tuple[str, ...]) -> list[int]:
+    """Positions of the labels that with one of the templates exceed the model's context."""
+    prompts = [fill(template, label) for label in labels for template in templates]
+    cut = model.cut_off(prompts)
+    return sorted({number // len(templates) for number, is_cut in enumerate(cut) if is_cut})
 
 
 def _store(model: ClipModel, settings: Settings) -> SqlitePrompts | None:

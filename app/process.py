@@ -55,6 +55,11 @@ def settle() -> None:
     """
     gc.collect()
     gc.freeze()
+    give_memory_back()
+
+
+def give_memory_back() -> None:
+    """Let the system have what was freed and glibc keeps for later; takes a few milliseconds."""
     trim = _allocator("malloc_trim")
     if trim is not None:
         trim(0)

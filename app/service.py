@@ -1,11 +1,10 @@
 """The engine behind an event loop: images decoded side by side, encoded in batches, answered."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
-from functools import partial
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import faiss
 import torch
@@ -14,7 +13,9 @@ from torch import Tensor
 from app.batching import Computed, Lane, Worker
 from app.clip.blocks import call_before_each_block
 from app.engine import (
+    Chosen,
     Classification,
+    DecodedImage,
     EncodedImages,
     Engine,
     FloatArray,
@@ -23,15 +24,16 @@ from app.engine import (
     Question,
     Timings,
 )
+from app.futures import both, gather, then
 from app.metrics import Metrics
+from app.process import give_memory_back
 from app.settings import InferenceEngine, Settings
 
 T = TypeVar("T")
-Item = TypeVar("Item")
-Row = TypeVar("Row")
 
 _CLOSE_PATIENCE_S = 5.0
 _TEXT_BATCH = 64
+_LONGEST_PASS_S = 0.15
 _MOST_PARALLEL_BATCHES = 8
 
 
@@ -49,7 +51,8 @@ class Service:
 
     Images are decoded in a small pool. One worker encodes the images and the unknown prompts of all
     requests that wait, a batch of each in turn: a request that is alone has every core for its
-    pass, several share them. What follows, the method's two steps, runs in a pool again.
+    pass, several share them. What follows, the method's two steps, runs in a pool again, or in the
+    worker where a request is alone and asks nobody else.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Service:
             lambda pixels: list(engine.model.encode_images(pixels)),
             settings.batch_size,
             metrics.batches("image"),
+            _LONGEST_PASS_S,
         )
         self._prompts = Lane(engine.labels.encode, _TEXT_BATCH, metrics.batches("text"))
         self._texts = Lane[str, FloatArray](
@@ -84,13 +88,14 @@ class Service:
         )
         self._worker = worker
         self._under_way = 0
-        self._decoding = 0
+        self._decoding: set[Future[tuple[DecodedImage, ...]]] = set()
         self.parallel_batches = _parallel_batches(engine, settings)
         worker.serve(
             [self._images, self._prompts, self._texts],
             self.parallel_batches,
             self._is_crowded,
             self._take_share_of_cores,
+            give_memory_back,
         )
         self._leave_blocks = call_before_each_block(engine.model.network, self._take_share_of_cores)
         metrics.watch_waiting("image", [self._images])
@@ -110,14 +115,7 @@ class Service:
         """
         chosen = self.engine.choose(question.index)
         async with self._request():
-            encoding = asyncio.ensure_future(self._encode(files, question.crops))
-            embedding = asyncio.ensure_future(self._embed(question))
-            with _ending_together([encoding, embedding]):
-                images, (w, label_seconds) = await asyncio.gather(encoding, embedding)
-            images.timings.encode_ms += 1000 * label_seconds
-            answer = await _run(
-                self._answerers, partial(self.engine.answer, images, w, question, chosen)
-            )
+            answer = await asyncio.wrap_future(self._classify(files, question, chosen))
         self._metrics.observe(answer)
         return answer
 
@@ -132,11 +130,7 @@ class Service:
         """
         chosen = self.engine.choose(index)
         async with self._request():
-            if isinstance(query, str):
-                embedding = (await self._submit(self._texts, [query])).rows[0]
-            else:
-                embedding = (await self._encode([query])).v[0]
-            return await _run(self._answerers, partial(self.engine.search, embedding, k, chosen))
+            return await asyncio.wrap_future(self._search(query, k, chosen))
 
     async def reload(self) -> None:
         """Swap the collections for what lies in their places now; requests go on meanwhile.
@@ -146,34 +140,64 @@ class Service:
         """
         await asyncio.to_thread(self.engine.reload)
 
-    async def _encode(self, files: Sequence[ImageFile], crops: bool = False) -> EncodedImages:
-        decoding = [
-            _run(self._decoders, partial(self.engine.decode, file, position, crops))
-            for position, file in enumerate(files)
-        ]
-        self._decoding += 1
-        try:
-            with _ending_together(decoding):
-                decoded = await asyncio.gather(*decoding)
-        finally:
-            self._decoding -= 1
-        encoded = await self._submit(
-            self._images, [view for image in decoded for view in image.views]
-        )
-        timings = Timings(
-            decode_ms=sum(image.decode_ms for image in decoded), encode_ms=1000 * encoded.seconds
-        )
-        return EncodedImages.of(decoded, encoded.rows, timings)
-
-    async def _embed(self, question: Question) -> tuple[FloatArray, float]:
-        """W of the labels, (labels, d), and the seconds of text encoding."""
+    def _classify(
+        self, files: Sequence[ImageFile], question: Question, chosen: Chosen
+    ) -> Future[Classification]:
         labels = self.engine.labels
         sought = labels.look_up(question.labels, question.templates)
-        encoded = await self._submit(self._prompts, sought.missing)
-        return labels.combine(sought, encoded.rows), encoded.seconds
+        decoding = self._decode(files, question.crops)
+        views = both(decoding, then(decoding, self._encode))
+        embedding = self._worker.submit(self._prompts, sought.missing)
 
-    async def _submit(self, lane: Lane[Item, Row], items: Sequence[Item]) -> Computed[Row]:
-        return await asyncio.wrap_future(self._worker.submit(lane, items))
+        def answer(
+            images: Sequence[DecodedImage],
+            views: Computed[FloatArray],
+            prompts: Computed[FloatArray],
+        ) -> Classification:
+            timings = Timings(
+                decode_ms=sum(image.decode_ms for image in images),
+                encode_ms=1000 * (views.seconds + prompts.seconds),
+            )
+            encoded = EncodedImages.of(images, views.rows, timings)
+            w = labels.combine(sought, prompts.rows)
+            return self.engine.answer(encoded, w, question, chosen)
+
+        return then(
+            both(views, embedding),
+            lambda found: self._finish(chosen, lambda: answer(*found[0], found[1])),
+        )
+
+    def _search(self, query: ImageFile | str, k: int, chosen: Chosen) -> Future[Found]:
+        if isinstance(query, str):
+            encoding = self._worker.submit(self._texts, [query])
+        else:
+            encoding = then(self._decode([query]), self._encode)
+        search = self.engine.search
+        return then(encoding, lambda v: self._finish(chosen, lambda: search(v.rows[0], k, chosen)))
+
+    def _decode(
+        self, files: Sequence[ImageFile], crops: bool = False
+    ) -> Future[tuple[DecodedImage, ...]]:
+        decoding = gather(
+            [
+                self._decoders.submit(self.engine.decode, file, position, crops)
+                for position, file in enumerate(files)
+            ]
+        )
+        self._decoding.add(decoding)
+        decoding.add_done_callback(self._decoding.discard)
+        return decoding
+
+    def _encode(self, images: Sequence[DecodedImage]) -> Future[Computed[FloatArray]]:
+        return self._worker.submit(self._images, [view for image in images for view in image.views])
+
+    def _finish(self, chosen: Chosen, step: Callable[[], T]) -> Future[T]:
+        """Take a request's last step, which searches: in this thread unless others may need it."""
+        if self._is_crowded() or not chosen.collection.is_here:
+            return self._answerers.submit(step)
+        done = Future[T]()
+        done.set_result(step())
+        return done
 
     def fault(self) -> str | None:
         """Why no inference is to be expected of this process, or None where it works."""
@@ -207,7 +231,7 @@ class Service:
         """
         threads = part = self.engine.threads // self.parallel_batches
         if self._worker.is_first_thread:
-            busy = min(self._worker.passes + self._decoding, self.parallel_batches)
+            busy = min(self._worker.passes + len(self._decoding), self.parallel_batches)
             threads = self.engine.threads - max(0, busy - 1) * part
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
@@ -248,17 +272,3 @@ def _compute_on(threads: int) -> None:
     torch.get_num_threads()
     torch.set_num_threads(threads)
     faiss.omp_set_num_threads(threads)
-
-
-def _run(pool: ThreadPoolExecutor, call: Callable[[], T]) -> asyncio.Future[T]:
-    return asyncio.wrap_future(pool.submit(call))
-
-
-@contextmanager
-def _ending_together(tasks: Sequence[asyncio.Future[Any]]) -> Iterator[None]:
-    """Once one of them fails, the others are cancelled."""
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()

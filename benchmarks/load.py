@@ -128,18 +128,21 @@ class _CpuClock:
         return tuple(now - then for now, then in zip(self._now(), self._before, strict=True))
 
 
-async def _ask(session: aiohttp.ClientSession, target: Target, number: int) -> str | None:
-    """One request: what was wrong with the answer, or None."""
+async def _ask(
+    session: aiohttp.ClientSession, target: Target, number: int, start: float
+) -> _Answer:
+    """One request, whose latency counts from `start` until its answer was read, not yet checked."""
     photo = number % len(target.bodies)
     headers = {"Content-Type": target.content_type}
     try:
         async with session.post(target.url, data=target.bodies[photo], headers=headers) as response:
             body = await response.read()
     except (aiohttp.ClientError, TimeoutError) as error:
-        return type(error).__name__
+        return _Answer(start, perf_counter(), type(error).__name__)
+    end = perf_counter()
     if response.status != 200:
-        return f"status {response.status}"
-    return None if target.check(photo, body) else "wrong answer"
+        return _Answer(start, end, f"status {response.status}")
+    return _Answer(start, end, None if target.check(photo, body) else "wrong answer")
 
 
 def _session() -> aiohttp.ClientSession:
@@ -155,11 +158,10 @@ async def run_closed(target: Target, load: ClosedLoad) -> Outcome:
 
     async def client(number: int) -> None:
         while going_on:
-            start = perf_counter()
-            fault = await _ask(session, target, number)
-            answers.append(_Answer(start, perf_counter(), fault))
+            answer = await _ask(session, target, number, perf_counter())
+            answers.append(answer)
             number += load.clients
-            if fault:
+            if answer.fault:
                 await asyncio.sleep(_RETRY_AFTER_S)
 
     async with _session() as session:
@@ -191,8 +193,7 @@ async def run_open(target: Target, load: OpenLoad) -> Outcome:
 
     async def request(number: int, due: float) -> _Answer:
         await asyncio.sleep(due - perf_counter())
-        fault = await _ask(session, target, number)
-        return _Answer(due, perf_counter(), fault)
+        return await _ask(session, target, number, due)
 
     async with _session() as session:
         cpu, start = _CpuClock(target.pid), perf_counter()

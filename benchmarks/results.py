@@ -60,7 +60,7 @@ FIGURES: Mapping[FigureName, Figure] = {
     "labels_again": Figure("1000 known labels: p50 ÷ p50 with 10 labels", 1.15, True),
     "large_photo": Figure("12 megapixels: p50 ÷ p50 with 640 by 480", 3, True),
     "start": Figure("from `xmore serve` to ready", 6, True, " s"),
-    "memory": Figure("resident memory after 32 clients", 900, True, " MB"),
+    "memory": Figure("resident memory, quiet after 32 clients", 900, True, " MB"),
     "tail": Figure("half of the saturation load: p99 ÷ p50", 3, True),
 }
 

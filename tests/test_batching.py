@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from threading import Event, current_thread
+from threading import Event, Semaphore, current_thread
+from time import sleep
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app import batching
 from app.batching import Lane, Worker
 
 
@@ -52,9 +54,9 @@ def crowded(threads: int, *lanes: Lane[Any, Any]) -> Worker:
     return worker
 
 
-def turn(lane: Lane[int, int]) -> bool:
+def turn(lane: Lane[int, int], threads: int = 1) -> bool:
     """One batch; False where nothing waits."""
-    batch = lane.take()
+    batch = lane.take(threads)
     if batch:
         lane.compute(batch)
     return bool(batch)
@@ -125,6 +127,58 @@ def test_an_idle_worker_begins_at_once_unless_told_to_wait(doubling: Doubling) -
     full = worker.submit(lane, [3])
     assert full.result(10).rows == [6]
     assert doubling.batches == [[1, 2, 3]]
+    assert worker.close(10)
+
+
+def test_while_little_waits_a_batch_is_as_large_as_is_computed_in_time() -> None:
+    sizes: list[int] = []
+
+    def compute(items: Sequence[int]) -> Sequence[int]:
+        sizes.append(len(items))
+        sleep(0.01 * len(items))
+        return items
+
+    lane = Lane(compute, 8, longest_s=0.025)
+    lane.put([1])
+    assert turn(lane)
+    waiting = lane.put([1, 2, 3, 4])
+    while turn(lane, threads=2):
+        continue
+    assert waiting.done()
+    assert sizes[0] == 1
+    assert 1 <= max(sizes[1:]) <= 2
+
+
+def test_what_waits_long_anyway_is_computed_in_large_batches() -> None:
+    sizes: list[int] = []
+
+    def compute(items: Sequence[int]) -> Sequence[int]:
+        sizes.append(len(items))
+        sleep(0.001)
+        return items
+
+    lane = Lane(compute, 8, longest_s=0)
+    for _ in range(40):
+        lane.put([1])
+    while turn(lane, threads=2):
+        continue
+    # The first knows no pace yet; then a quarter of what waits, at least one.
+    assert sizes[:6] == [8, 8, 6, 4, 3, 2]
+    assert sum(sizes) == 40
+
+
+def test_a_worker_rests_once_after_a_while_and_works_again(
+    monkeypatch: pytest.MonkeyPatch, doubling: Doubling
+) -> None:
+    monkeypatch.setattr(batching, "REST_AFTER_S", 0.01)
+    rested = Semaphore(0)
+    lane = Lane(doubling, 1)
+    worker = Worker("worker")
+    worker.serve([lane], 2, rest=rested.release)
+    for _ in range(2):
+        assert worker.submit(lane, [1]).result(10).rows == [2]
+        assert rested.acquire(timeout=10)
+        assert not rested.acquire(timeout=0.05)
     assert worker.close(10)
 
 

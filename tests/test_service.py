@@ -1,9 +1,11 @@
 """The service answers as the engine does, many at once, and knows whether it is alive."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from threading import Barrier, Event
+from math import inf
+from threading import Barrier, Event, current_thread
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,15 @@ from torch import Tensor
 from app.batching import Worker
 from app.clip.labels import LabelEncoder
 from app.clip.model import ClipModel
-from app.engine import BadImageError, Classification, Engine, ImageFile, Question
+from app.engine import (
+    BadImageError,
+    Classification,
+    DecodedImage,
+    Engine,
+    ImageFile,
+    Question,
+)
+from app.index.collection import Collection
 from app.metrics import Metrics
 from app.service import Service, TooSlowError
 from app.settings import Settings
@@ -121,6 +131,8 @@ class Held:
 
         monkeypatch.setattr(ClipModel, "encode_images", wait)
         self.service = make_service(engine)
+        # A pass that was held up is no measure of how long the next one takes.
+        self.service._images._longest_s = inf
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):
@@ -193,6 +205,63 @@ def test_a_lone_request_has_every_thread_and_several_share_them(
     asyncio.run(ask(2))
     assert threads == [4, 2, 2]
     assert service.close()
+
+
+def answering_threads(service: Service, requests: int) -> set[str]:
+    """In which threads so many requests at once were answered."""
+    names: list[str] = []
+    answer = Engine.answer
+
+    def look(engine: Engine, *asked: Any) -> Classification:
+        names.append(current_thread().name)
+        return answer(engine, *asked)
+
+    async def ask() -> None:
+        await asyncio.gather(*(service.classify([GOOD], QUESTION) for _ in range(requests)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "answer", look)
+        asyncio.run(ask())
+    assert len(names) == requests
+    return {name.partition("_")[0] for name in names}
+
+
+def test_a_lone_request_is_answered_where_it_was_encoded(service: Service) -> None:
+    assert answering_threads(service, 1) == {"inference"}
+
+
+def test_the_worker_searches_for_nobody_while_others_need_it(
+    monkeypatch: pytest.MonkeyPatch, service: Service
+) -> None:
+    monkeypatch.setattr(Service, "_is_crowded", lambda _: True)
+    assert answering_threads(service, 3) == {"answer"}
+
+
+def test_the_worker_never_waits_for_a_collection_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, service: Service
+) -> None:
+    monkeypatch.setattr(Collection, "is_here", False)
+    assert answering_threads(service, 1) == {"answer"}
+
+
+def test_an_answered_request_leaves_nothing_for_the_garbage_collector(service: Service) -> None:
+    def images() -> int:
+        return sum(type(thing) is DecodedImage for thing in gc.get_objects())
+
+    asyncio.run(service.classify([GOOD], QUESTION))
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(service.classify([GOOD, photo(2)], QUESTION))
+        asyncio.run(service.search(GOOD, 3, None))
+        # The threads let go of their last task when they take the next.
+        for pool in (service._decoders, service._answerers):
+            for task in [pool.submit(sum, [1]) for _ in range(20)]:
+                task.result(10)
+        service._worker.call(lambda: None).result(10)
+        assert images() == 0
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,8 @@ class Collection:
     away = None
     """Files that are mapped answer always."""
 
+    is_here = True
+
     def __init__(
         self, manifest: Manifest, index: SearchIndex, store: CaptionStore, images: Images | None
     ) -> None:
@@ -168,7 +170,9 @@ class Collection:
     def search(self, embeddings: FloatArray, count: int) -> list[Hits]:
         """The captions of the `count` nearest entries to each query, (queries, d), unit-norm."""
         rows = (ids[ids >= 0] for ids in self.nearest(embeddings, count))
-        return [Hits(ids, self.texts(ids), self.embeddings(ids)) for ids in rows]
+        # Captions that repeat others were left out when they were collected; those of pairs stay.
+        distinct = self.images is None
+        return [Hits(ids, self.texts(ids), self.embeddings(ids), distinct) for ids in rows]
 
     def nearest(self, embeddings: FloatArray, count: int) -> IdArray:
         """Caption ids of the `count` nearest entries by inner product, best first.

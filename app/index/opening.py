@@ -56,6 +56,11 @@ class OpenCollection(CaptionCollection, Protocol):
         """Why it does not answer now, for logs; None where it does."""
         ...
 
+    @property
+    def is_here(self) -> bool:
+        """Whether a search asks nobody else, who may let it wait."""
+        ...
+
     def check_model(self, model: ModelStamp) -> None:
         """Refuse a model whose embeddings are not those of the collection.
 

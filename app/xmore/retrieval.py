@@ -28,11 +28,13 @@ class Hits:
         ids: (n,) int64, rows of the collection.
         texts: n captions.
         embeddings: their stored text embeddings, (n, d) float32, unit-norm.
+        are_distinct: whether it is known that none repeats another.
     """
 
     ids: IdArray
     texts: list[str]
     embeddings: FloatArray
+    are_distinct: bool = False
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -138,13 +140,13 @@ def retrieve(
 def _retrieve_one(
     v: FloatArray, hits: Hits, collection: CaptionCollection, k: int, by_fit: bool
 ) -> RetrievedCaptions:
-    kept = distinct(hits.texts)
+    kept = _distinct(hits)
     while len(kept) < k and len(hits) < len(collection):
         depth = min(2 * max(len(hits), k), len(collection))
         (deeper,) = collection.search(v[np.newaxis], depth)
         if len(deeper) <= len(hits):
             break
-        hits, kept = deeper, distinct(deeper.texts)
+        hits, kept = deeper, _distinct(deeper)
     if not kept:
         return _nothing(v)
     if not by_fit:
@@ -157,6 +159,10 @@ def _retrieve_one(
     return RetrievedCaptions(
         ids[order], _take(texts, order), embeddings[order], similarities.astype(np.float32)
     )
+
+
+def _distinct(hits: Hits) -> list[int]:
+    return list(range(len(hits))) if hits.are_distinct else distinct(hits.texts)
 
 
 def _take(texts: Sequence[str], order: IdArray) -> list[str]:

@@ -1,5 +1,7 @@
 """The properties of METHOD's step 1, on collections held in memory."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -63,6 +65,26 @@ def test_duplicates_change_nothing_beyond_the_first(seed: int, size: int, copies
     found = retrieve(v, repeated, 5, candidates=5)[0]
     assert [fold(text) for text in found.texts] == [fold(text) for text in plain.texts]
     np.testing.assert_allclose(found.similarities, plain.similarities, atol=1e-6)
+
+
+class DistinctCollection(MemoryCollection):
+    """One that knows that none of its captions repeats another."""
+
+    def search(self, embeddings: FloatArray, count: int) -> list[Hits]:
+        return [replace(hits, are_distinct=True) for hits in super().search(embeddings, count)]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(0, 64), st.integers(1, 128))
+def test_to_know_that_captions_are_distinct_changes_nothing(
+    seed: int, size: int, k: int, candidates: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    texts, embeddings = numbered(rng, size)
+    v = unit(rng, 1)
+    (found,) = retrieve(v, DistinctCollection(texts, embeddings), k, candidates=candidates)
+    (expected,) = retrieve(v, MemoryCollection(texts, embeddings), k, candidates=candidates)
+    assert found.texts == expected.texts
+    np.testing.assert_array_equal(found.similarities, expected.similarities)
 
 
 def test_a_search_that_gives_fewer_than_there_are_is_answered_with_what_it_gives() -> None:

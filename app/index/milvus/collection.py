@@ -37,6 +37,8 @@ class MilvusCollection:
         manifest: what it is.
     """
 
+    is_here = False
+
     def __init__(self, manifest: MilvusManifest, client: MilvusClient) -> None:
         """Hold an open collection; `open` is the usual way."""
         self.manifest = manifest

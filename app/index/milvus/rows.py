@@ -90,7 +90,7 @@ def hits_of(found: Sequence[Mapping[str, Any]], manifest: MilvusManifest) -> Hit
     if manifest.kind is Kind.CAPTIONS:
         ids = np.array([row[ID] for row in found], np.int64)
         vectors = np.array([row[manifest.vector] for row in found], np.float32)
-        return Hits(ids, [row[TEXTS] for row in found], normalised(vectors))
+        return Hits(ids, [row[TEXTS] for row in found], normalised(vectors), are_distinct=True)
     texts = [row[TEXTS].split("\n") for row in found]
     ids = np.concatenate(
         [row[ID] + np.arange(len(own)) for row, own in zip(found, texts, strict=True)]
