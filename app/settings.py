@@ -181,7 +181,8 @@ class Settings(BaseSettings):
         Field(
             ge=1,
             le=1024,
-            description="Most images that one pass takes, of as many requests as wait.",
+            description="Most images that one pass takes, of as many requests as wait; fewer "
+            "where an image takes long and few wait.",
         ),
     ] = 8
     parallel_batches: Annotated[
