@@ -73,7 +73,7 @@ class _Whole(Future[A]):
 def then(first: Future[A], begin: Callable[[A], Future[B]]) -> Future[B]:
     """The outcome of what `begin` begins with the result of `first`.
 
-    It is called in the thread that brought the result, so it must not take long.
+    It is called in the thread that brought the result, which does nothing else until it returns.
     """
     whole = _Whole[B]([first])
 
@@ -98,6 +98,8 @@ def gather(futures: Sequence[Future[A]]) -> Future[tuple[A, ...]]:
         if not whole.has_failed_with(done) and steps and all(map(_has_result, steps)):
             whole.succeed(tuple(step.result() for step in steps))
 
+    if not futures:
+        whole.succeed(())
     for future in futures:
         future.add_done_callback(note)
     return whole

@@ -39,6 +39,10 @@ def test_results_are_in_the_order_of_the_steps_however_they_come(order: tuple[in
     assert whole.result(0) == (0, 1, 2)
 
 
+def test_the_results_of_no_steps_are_there_at_once() -> None:
+    assert gather([]).result(0) == ()
+
+
 def test_what_follows_begins_with_the_result() -> None:
     first, second = Future[int](), Future[str]()
     begun: list[int] = []
