@@ -30,6 +30,14 @@ def seconds_to_refuse(collection: MilvusCollection) -> float:
     return monotonic() - start
 
 
+def answers(collection: MilvusCollection) -> int:
+    """How many captions it finds; none while it is away, and a busy machine may be slow once."""
+    try:
+        return len(collection.search(QUERY, 5)[0])
+    except CollectionAwayError:
+        return 0
+
+
 @pytest.fixture(scope="module")
 def loaded(engine: Engine, captions: Collection) -> str:
     load_collection(captions, address(engine.port, "shared"), PATIENT, LoadOptions())
@@ -122,8 +130,8 @@ def test_an_engine_that_was_restarted_serves_again(
         assert seconds_to_refuse(collection) < 5
         own.start()
         # It holds no collection ready after a start: the watch has it loaded again.
-        wait_for(lambda: collection.away is None)
-        assert len(collection.search(QUERY, 5)[0]) == 5
+        wait_for(lambda: answers(collection) == 5)
+        assert collection.away is None
     finally:
         own.stop()
 
