@@ -23,7 +23,6 @@ _SPIN_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 _SPINS = 10_000
 """A quarter of a millisecond, longer than from one operator to the next."""
 
-
 _YOUNG_OBJECTS = 20_000
 """How many objects are made before the garbage collector looks at them; a request with a thousand
 labels makes two thousand, and leaves nothing for it."""

@@ -34,6 +34,7 @@ T = TypeVar("T")
 _CLOSE_PATIENCE_S = 5.0
 _TEXT_BATCH = 64
 _LONGEST_PASS_S = 0.15
+"""Of images, while few wait: docs/performance.md says what that is worth."""
 _MOST_PARALLEL_BATCHES = 8
 
 
@@ -146,7 +147,7 @@ class Service:
         labels = self.engine.labels
         sought = labels.look_up(question.labels, question.templates)
         decoding = self._decode(files, question.crops)
-        views = both(decoding, then(decoding, self._encode))
+        encoding = both(decoding, then(decoding, self._encode))
         embedding = self._worker.submit(self._prompts, sought.missing)
 
         def answer(
@@ -163,7 +164,7 @@ class Service:
             return self.engine.answer(encoded, w, question, chosen)
 
         return then(
-            both(views, embedding),
+            both(encoding, embedding),
             lambda found: self._finish(chosen, lambda: answer(*found[0], found[1])),
         )
 
